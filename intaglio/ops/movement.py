@@ -1,0 +1,109 @@
+"""Views: operators whose result only says where an element comes from. They cost nothing once fused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from intaglio.ops.dispatch import broadcast_shapes, type_of
+from intaglio.ops.expr import Expr
+from intaglio.ops.registry import REGISTRY, op
+from intaglio.shared.errors import ShapeError
+from intaglio.shared.index import IndexLike, product
+from intaglio.shared.types import TensorType
+
+Shape = tuple[IndexLike, ...]
+
+
+def _unbroadcast(g: Any, x: Any, y: Any, shape: Shape) -> list[Any]:
+    """Sum over the axes that broadcasting made or stretched."""
+    before, spare = type_of(x).shape, len(shape) - type_of(x).rank
+    stretched = tuple(k for k, extent in enumerate(shape)
+                      if k < spare or (before[k - spare] == 1 and extent != 1))
+    summed = REGISTRY["sum"](g, axes=stretched) if stretched else g
+    return [summed if type_of(summed).shape == before else REGISTRY["reshape"](summed, shape=before)]
+
+
+@op
+class broadcast:
+    """Repeat along new leading axes and along axes of extent 1, by NumPy's rule."""
+
+    kind = "view"
+    formula = "y[*r,*i] = x[*i]"
+    ref = lambda x, shape: np.broadcast_to(x, shape)
+    grad = _unbroadcast
+    accepts = "any"
+
+    @staticmethod
+    def infer(x: TensorType, *, shape: Shape) -> TensorType:
+        if x.rank > len(shape) or broadcast_shapes("broadcast", [x.shape, shape]) != shape:
+            raise ShapeError(f"broadcast: {x} cannot become shape {list(shape)}")
+        return TensorType(x.dtype, shape)
+
+    @staticmethod
+    def element(i: Shape, x: Any, *, shape: Shape) -> Expr:
+        own = i[len(shape) - x.type.rank:]
+        read: Expr = x[tuple(0 if extent == 1 else k for k, extent in zip(own, x.type.shape, strict=True))]
+        return read
+
+
+def split_index(flat: IndexLike, shape: Shape) -> Shape:
+    """The index into `shape` of the element at row-major position `flat`."""
+    index: list[IndexLike] = []
+    for extent in reversed(shape[1:]):
+        index.append(flat % extent)
+        flat = flat // extent
+    return (flat, *reversed(index)) if shape else ()
+
+
+def flat_index(index: Shape, shape: Shape) -> IndexLike:
+    """Row-major position of an index."""
+    flat: IndexLike = 0
+    for k, extent in zip(index, shape, strict=True):
+        flat = flat * extent + k
+    return flat
+
+
+@op
+class reshape:
+    """The same elements in row-major order under another shape."""
+
+    kind = "view"
+    formula = "y[*j] = x[*i]"
+    ref = lambda x, shape: np.reshape(x, shape)
+    grad = lambda g, x, y, shape: [REGISTRY["reshape"](g, shape=type_of(x).shape)]
+    accepts = "any"
+
+    @staticmethod
+    def infer(x: TensorType, *, shape: Shape) -> TensorType:
+        if product(shape) != x.size:
+            raise ShapeError(f"reshape: {x} has {x.size} elements but shape {list(shape)} has {product(shape)}")
+        return TensorType(x.dtype, shape)
+
+    @staticmethod
+    def element(i: Shape, x: Any, *, shape: Shape) -> Expr:
+        read: Expr = x[split_index(flat_index(i, shape), x.type.shape)]
+        return read
+
+
+@op
+class transpose:
+    """Axes in another order: axis `k` of the result is axis `perm[k]` of the operand."""
+
+    kind = "view"
+    formula = "y[*i] = x[*j]"
+    ref = lambda x, perm: np.transpose(x, perm)
+    grad = lambda g, x, y, perm: [REGISTRY["transpose"](g, perm=tuple(int(k) for k in np.argsort(perm)))]
+    accepts = "any"
+
+    @staticmethod
+    def infer(x: TensorType, *, perm: tuple[int, ...]) -> TensorType:
+        if sorted(perm) != list(range(x.rank)):
+            raise ShapeError(f"transpose: perm {list(perm)} does not order the {x.rank} axes of {x}")
+        return TensorType(x.dtype, tuple(x.shape[k] for k in perm))
+
+    @staticmethod
+    def element(i: Shape, x: Any, *, perm: tuple[int, ...]) -> Expr:
+        read: Expr = x[tuple(i[perm.index(k)] for k in range(x.type.rank))]
+        return read

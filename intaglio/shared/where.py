@@ -1,0 +1,37 @@
+"""Source locations: the user's line that made a node, kept through every level to the C."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A line of the user's program: file, line number (1-based) and, looked up on demand, its text."""
+
+    file: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        text = self.text
+        return f"{Path(self.file).name}:{self.line}" + (f": {text}" if text else "")
+
+
+def caller() -> Where | None:
+    """The innermost frame outside of the package, or None when there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith(_PACKAGE) and not file.startswith("<"):
+            return Where(file, frame.f_lineno)
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
