@@ -203,8 +203,22 @@ def _make(const: int, terms: Mapping[Atom, int]) -> IndexLike:
     kept = [(atom, coef) for atom, coef in terms.items() if coef]
     if not kept:
         return const
+    for atom, coef in kept:
+        if isinstance(atom, Mod) and (whole := _rejoin(const, dict(kept), atom, coef)) is not None:
+            return whole
     kept.sort(key=lambda term: (-abs(term[1]), str(term[0])))
     return Index(const, tuple(kept))
+
+
+def _rejoin(const: int, terms: dict[Atom, int], mod_: Mod, coef: int) -> IndexLike | None:
+    """The sum with `c * n * (x // n) + c * (x % n)` made `c * x`; None when the quotient is not there."""
+    quotient = floordiv(mod_.num, mod_.den)
+    if not isinstance(mod_.den, int) or not isinstance(quotient, Index) or not quotient.is_atom:
+        return None
+    if terms.get(quotient.terms[0][0]) != coef * mod_.den:
+        return None
+    del terms[mod_], terms[quotient.terms[0][0]]
+    return _make(const, terms) + mod_.num * coef
 
 
 def var_index(atom: Atom) -> Index:
