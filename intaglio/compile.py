@@ -1,0 +1,202 @@
+"""THE MAP: from a model to native code, as a table of passes. Read this first.
+
+    front end  --capture-->  graph  --graph passes-->  graph  --Lower-->  loops  --PlanMemory-->  loops
+               --EmitC-->  C source  --Build-->  shared library  --Load-->  callable
+
+Printing, timing, verifying and stopping after a stage are done once, here, for all passes; no pass
+calls another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from intaglio.compiled import Compiled
+from intaglio.graph.ir import Graph
+from intaglio.graph.passes import PASSES
+from intaglio.graph.spec import verify as verify_graph
+from intaglio.graph.text import print_graph
+from intaglio.loop.fuse import Decision
+from intaglio.loop.ir import Program
+from intaglio.loop.lower import lower
+from intaglio.loop.memory import lifetime_map, plan_memory
+from intaglio.loop.spec import verify as verify_program
+from intaglio.loop.text import print_program
+from intaglio.native.emit import emit_program
+from intaglio.native.targets import find_target
+from intaglio.shared.errors import ArgumentError, UnsupportedError, VerifyError
+from intaglio.shared.settings import debug, default_threads, verify_passes
+from intaglio.shared.target import Target
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to compile; `target` is a name of `native.targets` or `native`."""
+
+    target: str = "native"
+    threads: int | None = None
+    opt_level: int = 3
+    disabled_passes: tuple[str, ...] = ()
+    toolchain: str | None = None
+    opt: str = "default"
+    keep_phases: bool = False
+
+    def __post_init__(self) -> None:
+        if self.opt_level not in (0, 1, 2, 3):
+            raise ArgumentError(f"opt_level is {self.opt_level!r}, expected 0, 1, 2 or 3")
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise ArgumentError(f"threads is {self.threads!r}, expected a positive integer")
+        unknown = set(self.disabled_passes) - {p.name for p in PASSES}
+        if unknown:
+            known = ", ".join(p.name for p in PASSES)
+            raise ArgumentError(f"disabled_passes has unknown {sorted(unknown)}", hint=f"passes are {known}")
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that decide what the C is, for provenance."""
+        return {"target": self.target, "opt_level": self.opt_level,
+                "disabled_passes": list(self.disabled_passes), "keep_phases": self.keep_phases}
+
+
+@dataclass
+class Lowered:
+    """All stages of one compilation."""
+
+    graph: Graph
+    program: Program
+    target: Target
+    settings: Settings
+    decisions: list[Decision] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def optimise(graph: Graph, settings: Settings, *, after: Callable[[str, Graph], None] | None = None,
+             seconds: dict[str, float] | None = None) -> Graph:
+    """Run the graph passes of the settings' level; `after(name, graph)` sees every intermediate graph."""
+    for one in PASSES:
+        if one.level > settings.opt_level or one.name in settings.disabled_passes:
+            continue
+        started = time.perf_counter()
+        before = graph
+        graph = one.function(graph)
+        spent = time.perf_counter() - started
+        if seconds is not None:
+            seconds[one.name] = seconds.get(one.name, 0.0) + spent
+        debug(1, f"{one.name}: {len(before.nodes)} -> {len(graph.nodes)} operators, {spent * 1e3:.1f} ms")
+        if verify_passes():
+            _verified(one.name, lambda graph=graph: verify_graph(graph), lambda graph=graph: print_graph(graph))  # type: ignore[misc]
+        if after is not None:
+            after(one.name, graph)
+    return graph
+
+
+def lower_graph(graph: Graph, settings: Settings) -> Lowered:
+    """Everything up to loops with their memory planned."""
+    target = find_target(settings.target)
+    seconds: dict[str, float] = {}
+    debug(3, print_graph(graph))
+    graph = optimise(graph, settings, seconds=seconds)
+    started = time.perf_counter()
+    program, decisions = lower(graph, target, keep_phases=settings.keep_phases)
+    seconds["Lower"] = time.perf_counter() - started
+    for decision in decisions:
+        debug(2, str(decision))
+    started = time.perf_counter()
+    program = plan_memory(program)
+    seconds["PlanMemory"] = time.perf_counter() - started
+    if verify_passes():
+        _verified("Lower", lambda: verify_program(program), lambda: print_program(program))
+    debug(1, f"Lower: {len(program.kernels)} kernels, {seconds['Lower'] * 1e3:.1f} ms; "
+             f"arena {program.arena_bytes} bytes")
+    debug(2, lifetime_map(program))
+    debug(4, print_program(program))
+    return Lowered(graph, program, target, settings, decisions, seconds)
+
+
+def compile_graph(graph: Graph, *, target: str = "native", threads: int | None = None, opt_level: int = 3,
+                  disabled_passes: Iterable[str] = (), toolchain: str | None = None, opt: str = "default",
+                  keep_phases: bool = False) -> Compiled:
+    """Compile a graph.
+
+    Args:
+        target: `native`, or a named target; only native code can be called in this process.
+        threads: threads a call may use; default `INTAGLIO_THREADS` or all cores.
+        opt_level: 0 to 3, the levels of the graph passes.
+        toolchain: a C compiler's name or command; default the best there is.
+        opt: `default`, or `fast-compile` for the shortest time until it runs.
+        keep_phases: keep forward, backward and update of a training step as separate entry points.
+    """
+    settings = Settings(target, threads, opt_level, tuple(disabled_passes), toolchain, opt, keep_phases)
+    return finish(lower_graph(graph, settings), source_graph=graph)
+
+
+def finish(lowered: Lowered, source_graph: Graph) -> Compiled:
+    """Emit the C of a lowered program and make the compiled object."""
+    started = time.perf_counter()
+    source = emit_program(lowered.program, lowered.target)
+    lowered.seconds["EmitC"] = time.perf_counter() - started
+    debug(5, source)
+    settings = lowered.settings
+    return Compiled(
+        graph=source_graph,
+        program=lowered.program,
+        source=source,
+        target=lowered.target,
+        threads=settings.threads or default_threads(),
+        toolchain=settings.toolchain,
+        opt=settings.opt,
+        settings=settings.describe(),
+        decisions=[str(d) for d in lowered.decisions],
+        seconds=lowered.seconds,
+    )
+
+
+def compile(model: Any, example_inputs: Sequence[Any] | None = None, *, target: str = "native",
+            threads: int | None = None, opt_level: int = 3, disabled_passes: Iterable[str] = (),
+            toolchain: str | None = None, opt: str = "default") -> Compiled:
+    """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
+
+    Args:
+        model: what to compile.
+        example_inputs: arrays or Tensors that fix shapes and types; needed for functions and modules.
+
+    See `compile_graph` for the other arguments.
+    """
+    graph = capture(model, example_inputs)
+    return compile_graph(graph, target=target, threads=threads, opt_level=opt_level,
+                         disabled_passes=disabled_passes, toolchain=toolchain, opt=opt)
+
+
+def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
+    """The graph of anything `compile` takes. Raises ArgumentError or UnsupportedError for what it does not."""
+    if isinstance(model, Graph):
+        return model
+    if isinstance(model, (str, Path)):
+        if Path(model).suffix != ".onnx":
+            raise UnsupportedError(f"{model}: only .onnx files can be compiled by path")
+        from intaglio.readers import onnx
+
+        return onnx.load(model)
+    if any(base.__module__.split(".")[0] == "torch" for base in type(model).__mro__):
+        from intaglio.readers import torch
+
+        return torch.load(model, example_inputs)
+    if callable(model):
+        if example_inputs is None:
+            raise ArgumentError("compile: a function or module needs example_inputs",
+                                hint="compile(model, [array, ...]) with arrays of the shapes to compile for")
+        from intaglio.array.trace import trace
+
+        return trace(model, tuple(example_inputs)).graph
+    raise ArgumentError(f"compile: cannot compile a {type(model).__name__}",
+                        hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module")
+
+
+def _verified(name: str, check: Callable[[], None], show: Callable[[], str]) -> None:
+    try:
+        check()
+    except VerifyError as error:
+        raise VerifyError(f"after {name}: {error.message}\n{show()}", where=error.where) from error

@@ -1,0 +1,337 @@
+"""FuseOps: which operators become one kernel.
+
+Views cost nothing and go into whoever reads them. Every other node joins the group of a producer when
+the two can share loops, else it starts one. A group is one of three kinds:
+
+* `row`: maps and reductions over trailing axes that share their first `rows` axes, so that one pass
+  over rows serves all (softmax, layer norm, plain elementwise chains where every axis is a row axis);
+* `anchor`: one contraction, convolution or other reduction, and the maps on its result;
+* `opaque`: an operator that stands alone (sort, scatter, loops).
+
+Decisions are made as records with reasons and come back with the groups.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from intaglio.graph.ir import Graph, Node, Value
+from intaglio.loop.access import Place, is_local, output_variables, reads, reads_plainly
+from intaglio.shared.index import product, upper
+
+HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
+MAX_NODES = 64
+SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One fusion made or refused."""
+
+    node: str
+    target: str
+    fused: bool
+    because: str
+
+    def __str__(self) -> str:
+        return f"{'Fuse' if self.fused else 'Keep'}({self.node}, {self.target}): {self.because}"
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one kernel; `ancestors` is a bit set of the numbers of groups it needs."""
+
+    number: int
+    kind: Literal["row", "anchor", "opaque"]
+    nodes: list[Node]
+    rows: int
+    shape: Place
+    anchor: Node | None = None
+    ancestors: int = 0
+
+    @property
+    def has_reduction(self) -> bool:
+        return any(node.op.kind == "reduce" for node in self.nodes)
+
+    @property
+    def label(self) -> str:
+        return "+".join(dict.fromkeys(node.op.name for node in self.nodes))
+
+
+@dataclass
+class Fusion:
+    """Groups in order of execution, the nodes that live inside their readers, and why.
+
+    `readers` gives the nodes that read each stored value; `in_place` the new values of states that
+    are written over the old ones.
+    """
+
+    groups: list[Group]
+    free: set[Node]
+    decisions: list[Decision]
+    group_of: dict[Node, Group]
+    readers: dict[Value, list[Node]]
+    in_place: dict[Value, Value]
+    needed: set[Value]
+
+    def stored_outside(self, group: Group) -> set[Value]:
+        """Values of a group that must exist as arrays: results, and what other groups read."""
+        members = set(group.nodes)
+        return {value for node in group.nodes for value in node.outputs
+                if value in self.needed or any(r not in members for r in self.readers.get(value, ()))}
+
+
+@dataclass
+class _Fuser:
+    graph: Graph
+    keep_phases: bool
+    free: set[Node] = field(default_factory=set)
+    groups: dict[int, Group] = field(default_factory=dict)
+    group_of: dict[Node, Group] = field(default_factory=dict)
+    places: dict[Node, list[tuple[Value, Place]]] = field(default_factory=dict)
+    readers: dict[Value, list[Node]] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    needed: set[Value] = field(default_factory=set)
+
+    def run(self) -> Fusion:
+        self.find_free()
+        for node in self.graph.nodes:
+            if node not in self.free:
+                self.places[node] = reads(node, self.free.__contains__)
+                for value, _ in self.places[node]:
+                    self.readers.setdefault(value, []).append(node)
+        for node in self.graph.nodes:
+            if node not in self.free:
+                self.place(node)
+        in_place = {value: state for state, value in self.graph.updates if self.updates_in_place(state, value)}
+        return Fusion(self.ordered(), self.free, self.decisions, self.group_of, self.readers, in_place,
+                      self.needed)
+
+    def find_free(self) -> None:
+        """Views live inside their readers, unless their result must exist as an array."""
+        graph = self.graph
+        self.needed = set(graph.roots)
+        for node in graph.nodes:
+            if node.op.kind == "opaque":
+                self.needed.update(node.inputs)
+        views = [n for n in graph.nodes if n.op.kind == "view" and n.op.name != "random_bits"]
+        self.free = {n for n in views if n.outputs[0] not in self.needed}
+        for node in graph.nodes:
+            if node.op.name in HEAVY:
+                for value in node.inputs:
+                    if value.node in self.free and not reads_plainly(value, self.free.__contains__):
+                        self.free.discard(value.node)
+                        self.note(value.node, "its reader", False, f"{node.op.name} reads it many times")
+
+    def place(self, node: Node) -> None:
+        """Put a node into the best group, or into one of its own."""
+        op = node.op
+        if op.kind == "opaque":
+            self.start(node, "opaque", 0)
+        elif op.name in HEAVY:
+            self.start(node, "anchor", node.outputs[0].type.rank)
+        elif op.kind == "reduce":
+            self.place_reduction(node)
+        elif not any(self.join(group, node) for group in self.producers(node)):
+            self.start(node, "row", node.outputs[0].type.rank)
+
+    def place_reduction(self, node: Node) -> None:
+        axes = node.attrs.get("axes", ())
+        rank = node.inputs[0].type.rank
+        kept = rank - len(axes)
+        trailing = bool(axes) and tuple(axes) == tuple(range(kept, rank))
+        if not trailing:
+            group = self.start(node, "anchor", node.outputs[0].type.rank)
+            for producer in self.producers(node):
+                self.absorb(group, producer, "the reduction is its only reader")
+        elif not any(self.join_reduction(group, node, kept) for group in self.producers(node)):
+            self.start(node, "row", kept)
+
+    def producers(self, node: Node) -> list[Group]:
+        """Groups whose results the node reads, the latest first."""
+        found = {self.group_of[v.node] for v, _ in self.places[node] if v.node in self.group_of}
+        return sorted(found, key=lambda g: -g.number)
+
+    def start(self, node: Node, kind: Literal["row", "anchor", "opaque"], rows: int) -> Group:
+        group = Group(len(self.groups), kind, [], rows, node.outputs[0].shape,
+                      node if kind != "row" else None)
+        self.groups[group.number] = group
+        self.add(group, node)
+        return group
+
+    def add(self, group: Group, node: Node) -> None:
+        group.nodes.append(node)
+        self.group_of[node] = group
+        bits = 0
+        for producer in self.producers(node):
+            if producer is not group:
+                bits |= producer.ancestors | 1 << producer.number
+        self.grow(group, bits)
+
+    def grow(self, group: Group, bits: int) -> None:
+        """Add ancestors to a group and to everything behind it."""
+        group.ancestors |= bits
+        mark = 1 << group.number
+        for other in self.groups.values():
+            if other.ancestors & mark:
+                other.ancestors |= group.ancestors
+
+    def acyclic(self, group: Group, node: Node) -> bool:
+        """Whether no operand of the node is made from the group's results by another group."""
+        mark = 1 << group.number
+        return not any(p is not group and p.ancestors & mark for p in self.producers(node))
+
+    def inside(self, group: Group) -> Iterable[Value]:
+        return {value for member in group.nodes for value in member.outputs}
+
+    def join(self, group: Group, node: Node) -> bool:
+        """Let a map or materialised view join a producer's group when they can share loops."""
+        reason = self.refusal(group, node)
+        self.note(node, group.label, not reason, reason or "same rows, reads stay in the row")
+        if reason:
+            return False
+        self.add(group, node)
+        self.merge_neighbours(group, node)
+        return True
+
+    def refusal(self, group: Group, node: Node) -> str:
+        shape, own = node.outputs[0].shape, output_variables(node.outputs[0])
+        if group.kind == "opaque":
+            return "the producer stands alone"
+        if len(group.nodes) >= MAX_NODES:
+            return f"the group has {MAX_NODES} operators already"
+        if self.keep_phases and node.phase != group.nodes[0].phase:
+            return f"{node.phase} is a phase of its own"
+        rows = group.rows
+        whole = group.kind == "anchor" or not group.has_reduction
+        if shape != group.shape if whole else shape[:rows] != group.shape[:rows]:
+            return f"shapes {list(shape)} and {list(group.shape)} share no loops"
+        inside = self.inside(group)
+        if not is_local(self.places[node], inside.__contains__, own, len(shape) if whole else rows):
+            return "it reads other places of the producer"
+        if not self.acyclic(group, node):
+            return "another operand needs the producer first"
+        return ""
+
+    def join_reduction(self, group: Group, node: Node, rows: int) -> bool:
+        """Let a reduction over trailing axes join the rows it reduces."""
+        reason = self.reduction_refusal(group, node, rows)
+        self.note(node, group.label, not reason, reason or "reduces each row")
+        if reason:
+            return False
+        group.rows = rows
+        self.add(group, node)
+        return True
+
+    def reduction_refusal(self, group: Group, node: Node, rows: int) -> str:
+        if group.kind != "row":
+            return "the producer is not a chain of rows"
+        if self.keep_phases and node.phase != group.nodes[0].phase:
+            return f"{node.phase} is a phase of its own"
+        if group.has_reduction and group.rows != rows:
+            return f"the rows differ: {rows} axes and {group.rows}"
+        own = output_variables(node.outputs[0])
+        if group.shape[:rows] != node.outputs[0].shape[:rows] or not is_local(
+                self.places[node], self.inside(group).__contains__, own, rows):
+            return "it reads across rows"
+        size = upper(product(group.shape))
+        if rows == 0 and group.rows and (size is None or size > SMALL) and not self.only_read_by(group, {node}):
+            return "one row would hold the whole tensor"
+        return "" if self.acyclic(group, node) else "another operand needs the producer first"
+
+    def only_read_by(self, group: Group, nodes: set[Node]) -> bool:
+        """Whether no value of the group is needed outside of it and of `nodes`."""
+        members = {*group.nodes, *nodes}
+        return all(value not in self.needed and all(r in members for r in self.readers.get(value, ()))
+                   for value in self.inside(group))
+
+    def merge_neighbours(self, group: Group, node: Node) -> None:
+        """Pull in elementwise groups that exist only for this one."""
+        own = output_variables(node.outputs[0])
+        for other in self.producers(node):
+            if other is group or other.kind != "row" or other.has_reduction:
+                continue
+            inside = self.inside(other)
+            if other.shape == node.outputs[0].shape and is_local(
+                    self.places[node], inside.__contains__, own, len(own)):
+                self.absorb(group, other, "same elements, no other reader")
+
+    def absorb(self, group: Group, other: Group, because: str) -> None:
+        """Move all nodes of an elementwise group into its only reader, where they are computed in place."""
+        if other.kind != "row" or other.has_reduction or not self.only_read_by(other, set(group.nodes)):
+            return
+        if self.keep_phases and other.nodes[0].phase != group.nodes[0].phase:
+            return
+        if len(group.nodes) + len(other.nodes) > MAX_NODES:
+            return
+        for member in other.nodes:
+            self.group_of[member] = group
+        group.nodes[:0] = other.nodes
+        mark = 1 << other.number
+        del self.groups[other.number]
+        self.grow(group, other.ancestors)
+        for each in self.groups.values():
+            each.ancestors &= ~mark
+        self.note(other.nodes[-1], group.label, True, because)
+
+    def updates_in_place(self, state: Value, value: Value) -> bool:
+        """Whether a state's new value may be written over the old one: its kernel reads the old one
+        only at the place it writes, and every other reader can run before."""
+        group = self.group_of.get(value.node) if value.node else None
+        if group is None or group.kind == "opaque" or (group.kind == "row" and group.has_reduction):
+            return False
+        if any(v is value for s, v in self.graph.updates if s is not state):
+            return False
+        for node in group.nodes:
+            own = output_variables(node.outputs[0])
+            if any(v is state and (place != own or node.outputs[0].shape != state.shape)
+                   for v, place in self.places[node]):
+                return False
+        others = {self.group_of[n] for n in self.readers.get(state, ())} - {group}
+        if any(other.ancestors >> group.number & 1 for other in others):
+            self.note(value.node, state.name, False, "the old state is needed later: it is copied")
+            return False
+        for other in others:
+            self.grow(group, other.ancestors | 1 << other.number)
+        return True
+
+    def ordered(self) -> list[Group]:
+        """Groups in an order of execution near that of the graph."""
+        rank = {node: k for k, node in enumerate(self.graph.nodes)}
+        for group in self.groups.values():
+            group.nodes.sort(key=rank.__getitem__)
+        waiting = {number: group.ancestors & ~(1 << number) for number, group in self.groups.items()}
+        first = {number: rank[group.nodes[0]] for number, group in self.groups.items()}
+        children: dict[int, list[int]] = {}
+        counts = {}
+        for number, bits in waiting.items():
+            parents = [k for k in self.groups if bits >> k & 1]
+            counts[number] = len(parents)
+            for parent in parents:
+                children.setdefault(parent, []).append(number)
+        ready = [(first[k], k) for k, n in counts.items() if n == 0]
+        heapq.heapify(ready)
+        order = []
+        while ready:
+            _, number = heapq.heappop(ready)
+            order.append(self.groups[number])
+            for child in children.get(number, ()):
+                counts[child] -= 1
+                if counts[child] == 0:
+                    heapq.heappush(ready, (first[child], child))
+        return order
+
+    def note(self, node: Node, target: str, fused: bool, because: str) -> None:
+        self.decisions.append(Decision(node.outputs[0].name, target, fused, because))
+
+
+def fuse(graph: Graph, *, keep_phases: bool = False) -> Fusion:
+    """Group the operators of a graph into kernels.
+
+    Args:
+        keep_phases: keep forward, backward and update apart, for programs that call them one by one.
+    """
+    return _Fuser(graph, keep_phases).run()

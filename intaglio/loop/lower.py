@@ -1,0 +1,237 @@
+"""Graph -> loops: kernels, the driver that calls them, and where every value lives.
+
+A value lives in an array of the program: an input, an output, a state, a constant, or scratch. The
+new value of a state is written over the old one where fusion found that safe, else into scratch and
+copied at the end of the call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from intaglio.graph.ir import Graph, Node, Value
+from intaglio.loop import access, lower_control, lower_opaque
+from intaglio.loop.fuse import Decision, Fusion, Group, fuse
+from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
+from intaglio.loop.lower_anchor import lower_anchor
+from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
+from intaglio.loop.lower_rows import lower_rows
+from intaglio.ops.expr import Read
+from intaglio.shared.index import Index, Var, product, upper
+from intaglio.shared.regions import Region
+from intaglio.shared.target import Target
+
+PHASES = ("forward", "backward", "update")
+
+
+@dataclass
+class Lowering:
+    """Lowers a graph, and the bodies of its loops, into one program."""
+
+    program: Program
+    target: Target
+    keep_phases: bool = False
+    decisions: list[Decision] = field(default_factory=list)
+    places: dict[Value, Slice] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+
+    def unique(self, wanted: str) -> str:
+        name, k = wanted, 0
+        while name in self.names:
+            k += 1
+            name = f"{wanted}_{k}"
+        self.names.add(name)
+        return name
+
+    def scratch(self, value: Value) -> Slice:
+        """A new scratch array for a value."""
+        buffer = Buffer(self.unique(value.name), value.dtype, value.shape, "scratch")
+        self.program.scratch.append(buffer)
+        return Slice(buffer)
+
+    def place(self, value: Value) -> Slice:
+        """Where a value lives; a constant gets its array at first use."""
+        if value not in self.places:
+            if value.source == "constant":
+                buffer = Buffer(self.unique(value.name), value.dtype, value.shape, "constant", data=value.data)
+                self.program.constants.append(buffer)
+                self.places[value] = Slice(buffer)
+            else:
+                self.places[value] = self.scratch(value)
+        return self.places[value]
+
+    def body(self, graph: Graph, outputs: dict[Value, Slice]) -> dict[str, list[Stmt]]:
+        """The driver's statements by phase for a graph whose inputs and states have places already.
+
+        `outputs` maps values to the arrays they must end in, besides the graph's own updates.
+        """
+        fusion = fuse(graph, keep_phases=self.keep_phases)
+        self.decisions += fusion.decisions
+        for value, state in fusion.in_place.items():
+            self.places[value] = self.places[state]
+        first, last = self.assign_outputs(graph, fusion, outputs)
+        statements: dict[str, list[Stmt]] = {phase: [] for phase in PHASES}
+        statements["forward"] += first
+        reached = 0
+        for group in fusion.groups:
+            reached = max(reached, *(PHASES.index(node.phase) for node in group.nodes))
+            statements[PHASES[reached]] += self.group(group, fusion)
+        statements[PHASES[reached]] += last
+        return statements
+
+    def assign_outputs(self, graph: Graph, fusion: Fusion,
+                       outputs: dict[Value, Slice]) -> tuple[list[Stmt], list[Stmt]]:
+        """Give results their arrays; what cannot be made in place is copied before or after."""
+        first: list[Stmt] = []
+        last: list[Stmt] = []
+        overwritten = {state for state, _ in graph.updates}
+        for value, target in outputs.items():
+            if value.source == "node" and value not in self.places:
+                self.places[value] = target
+            elif value.source == "node":
+                last.append(self.copy(value, self.places[value], target))
+            else:
+                first.append(self.copy(value, self.place(value), target))
+        for state, value in graph.updates:
+            if value in fusion.in_place:
+                continue
+            source = self.place(value)
+            if value in overwritten and value is not state:
+                saved = self.scratch(value)
+                first.append(self.copy(value, source, saved))
+                source = saved
+            if value is not state:
+                last.append(self.copy(value, source, self.places[state]))
+        return first, last
+
+    def copy(self, value: Value, source: Slice, target: Slice) -> Stmt:
+        """A kernel that copies an array."""
+        size = value.type.size
+        a = Buffer("from", value.dtype, (size,))
+        b = Buffer("to", value.dtype, (size,))
+        index = (axis_variable(0, size),)
+        body = loops_over(index, (size,), block(Store(b, index, Read(a, index, a.dtype))))
+        count = upper(size) or 0
+        kernel = Kernel(self.unique(f"copy_{value.name}"), (a, b), (b,), body,
+                        (f"copy: {value.type}",), bytes=2 * count * value.dtype.size)
+        return self.call(kernel, (source, target))
+
+    def call(self, kernel: Kernel, args: tuple[Slice, ...]) -> Call:
+        self.program.kernels.append(kernel)
+        return Call(kernel, args)
+
+    def group(self, group: Group, fusion: Fusion) -> list[Stmt]:
+        """The statements that run one group."""
+        node = group.nodes[0]
+        if group.kind == "opaque":
+            if node.op.name in lower_control.RULES:
+                return lower_control.RULES[node.op.name](self, node)
+            return lower_opaque.lower_opaque(self, node)
+        lowering = GroupLowering(group, fusion, self.place, fusion.stored_outside(group))
+        notes: tuple[str, ...] = ()
+        extra: tuple[Buffer, ...] = ()
+        if group.kind == "anchor":
+            body, notes, extra = lower_anchor(lowering, self.target)
+        else:
+            body = lower_rows(lowering, self.target)
+        return [self.finish_kernel(group, lowering, body, notes, extra)]
+
+    def finish_kernel(self, group: Group, lowering: GroupLowering, body: Block, notes: tuple[str, ...],
+                      extra: tuple[Buffer, ...]) -> Call:
+        """Make the kernel of a nest, with what is printed above it."""
+        pairs = list(lowering.params.values())
+        written = {id(b) for b in lowering.written}
+        pairs.sort(key=lambda pair: id(pair[0]) in written)
+        args = [slice_ for _, slice_ in pairs]
+        for buffer in extra:
+            own = Buffer(self.unique(buffer.name), buffer.dtype, buffer.shape, "scratch")
+            self.program.scratch.append(own)
+            args.append(Slice(own))
+        params = (*(buffer for buffer, _ in pairs), *extra)
+        moved = sum((upper(product(b.shape)) or 0) * b.dtype.size for b, _ in pairs)
+        kernel = Kernel(self.unique(kernel_name(group)), params, (*lowering.written, *extra), body,
+                        describe(group), flops=total_work(group) or 0, bytes=moved, schedule=notes)
+        return self.call(kernel, tuple(args))
+
+
+def kernel_name(group: Group) -> str:
+    """A short name: the regions the operators come from, else the operators themselves."""
+    names = []
+    for node in group.nodes:
+        region = outermost(node)
+        names.append(region.name if region else node.op.name)
+    if group.anchor is not None and outermost(group.anchor) is None:
+        names.insert(0, group.anchor.op.name)
+    unique = list(dict.fromkeys(names))
+    return "_".join(unique[:3])
+
+
+def outermost(node: Node) -> Region | None:
+    """The outermost region a node was recorded in."""
+    region = node.region
+    while region is not None and region.parent is not None:
+        region = region.parent
+    return region
+
+
+def describe(group: Group) -> tuple[str, ...]:
+    """What is printed above a kernel: operators with formula and types, and the lines they come from."""
+    lines = []
+    for node in group.nodes:
+        shown = ", ".join(str(v.type) for v in node.inputs)
+        lines.append(f"{node.outputs[0].name} = {node.op.name}({shown}) -> {node.outputs[0].type}")
+    anchor = group.anchor or group.nodes[-1]
+    lines.insert(0, f"{anchor.op.name}: {anchor.op.formula}")
+    places = dict.fromkeys(str(n.where) for n in group.nodes if n.where is not None)
+    return (*lines, *(f"from {place}" for place in list(places)[:3]))
+
+
+def lower(graph: Graph, target: Target, *, keep_phases: bool = False) -> tuple[Program, list[Decision]]:
+    """Lower a verified graph to a program whose scratch arrays have no place in memory yet.
+
+    Args:
+        keep_phases: forward, backward and update become separate parts of the driver.
+    """
+    program = Program(graph.name)
+    lowering = Lowering(program, target, keep_phases)
+    for values, role, buffers in ((graph.inputs, "input", program.inputs),
+                                  (graph.states, "state", program.states)):
+        for value in values:
+            buffer = _declare(lowering, value, value.name, role)  # type: ignore[arg-type]
+            buffers.append(buffer)
+            lowering.places[value] = Slice(buffer)
+    outputs: dict[Value, Slice] = {}
+    again: list[tuple[Value, Slice]] = []
+    for value, name in zip(graph.outputs, graph.output_names, strict=True):
+        buffer = _declare(lowering, value, name, "output")
+        program.outputs.append(buffer)
+        if value in outputs:
+            again.append((value, Slice(buffer)))
+        else:
+            outputs[value] = Slice(buffer)
+    program.symbols = symbols_of(graph)
+    statements = lowering.body(graph, outputs)
+    last = "update" if keep_phases else "forward"
+    if not keep_phases:
+        statements = {"forward": [s for phase in PHASES for s in statements[phase]]}
+    statements[last] += [lowering.copy(v, lowering.place(v), target_) for v, target_ in again]
+    program.phases = {phase: Block(tuple(body)) for phase, body in statements.items()}
+    return program, lowering.decisions
+
+
+def _declare(lowering: Lowering, value: Value, name: str, role: Role) -> Buffer:
+    data = value.data if role == "state" else None
+    return Buffer(lowering.unique(name), value.dtype, value.shape, role, data=data)
+
+
+def symbols_of(graph: Graph) -> list[Var]:
+    """Dimensions known only at run time, by name."""
+    found: set[Var] = set()
+    for value in [*graph.inputs, *graph.states]:
+        for extent in value.shape:
+            if isinstance(extent, Index):
+                found |= extent.variables
+    return sorted(found, key=lambda var: var.name)
+
+
+__all__ = ["Lowering", "access", "lower", "symbols_of"]

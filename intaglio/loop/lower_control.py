@@ -1,0 +1,118 @@
+"""Loops and branches of a graph become loops and branches of the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from intaglio.graph.ir import Graph, Node, Value
+from intaglio.loop.ir import Block, For, If, Slice, Stmt, While
+from intaglio.ops.expr import Read
+from intaglio.shared.index import Index, IndexLike, product, variable
+
+if TYPE_CHECKING:
+    from intaglio.loop.lower import Lowering
+
+
+def bind(lowering: Lowering, body: Graph, places: Sequence[Slice]) -> None:
+    """A body's inputs live where the loop's operands do."""
+    for value, place in zip(body.inputs, places, strict=True):
+        lowering.places[value] = place
+
+
+def flatten(statements: dict[str, list[Stmt]]) -> list[Stmt]:
+    return [s for part in statements.values() for s in part]
+
+
+def body_statements(lowering: Lowering, body: Graph, targets: Sequence[Slice]) -> list[Stmt]:
+    """The body's driver statements, its results in `targets`; those may be the body's own inputs."""
+    first_time: dict[Value, Slice] = {}
+    copies: list[tuple[Value, Slice]] = []
+    inputs = {(id(lowering.places[v].buffer), str(lowering.places[v].offset)) for v in body.inputs}
+    for value, target in zip(body.outputs, targets, strict=True):
+        carried = (id(target.buffer), str(target.offset)) in inputs
+        if carried or value in first_time:
+            copies.append((value, target))
+        else:
+            first_time[value] = target
+    statements = flatten(lowering.body(body, first_time))
+    staged = []
+    for value, target in copies:
+        source = lowering.place(value)
+        if (id(source.buffer), str(source.offset)) in inputs and source.buffer is not target.buffer:
+            saved = lowering.scratch(value)
+            statements.insert(0, lowering.copy(value, source, saved))
+            source = saved
+        if source.buffer is not target.buffer:
+            staged.append(lowering.copy(value, source, target))
+    return statements + staged
+
+
+def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
+    """`for t: carry, y[t] = body(carry, x[t], constants)`; the carry is updated where it lives."""
+    body: Graph = node.attrs["body"]
+    carries, streams = node.attrs["n_carry"], node.attrs["n_xs"]
+    operands = [lowering.place(v) for v in node.inputs]
+    finals = [lowering.place(v) for v in node.outputs[:carries]]
+    stacked = [lowering.place(v) for v in node.outputs[carries:]]
+    length = node.inputs[carries].shape[0] if streams else node.attrs["length"]
+    time = variable(lowering.unique("t"), length)
+    at: IndexLike = length - 1 - time if node.attrs.get("reverse") else time
+    statements = [lowering.copy(v, source, final)
+                  for v, source, final in zip(node.inputs, operands, finals, strict=False)]
+    slices = [row(operands[carries + k], node.inputs[carries + k], at) for k in range(streams)]
+    bind(lowering, body, [*finals, *slices, *operands[carries + streams:]])
+    targets = [*finals, *(row(place, v, at) for place, v in zip(stacked, node.outputs[carries:], strict=True))]
+    inner = body_statements(lowering, body, targets)
+    return [*statements, For(time.terms[0][0], length, Block(tuple(inner)))]  # type: ignore[arg-type]
+
+
+def row(place: Slice, value: Value, at: IndexLike) -> Slice:
+    """Row `at` of a stacked array."""
+    return Slice(place.buffer, place.offset + at * product(value.shape[1:]))
+
+
+def lower_cond(lowering: Lowering, node: Node) -> list[Stmt]:
+    """`if predicate: results = then(operands) else: results = orelse(operands)`."""
+    predicate, *operands = (lowering.place(v) for v in node.inputs)
+    targets = [lowering.place(v) for v in node.outputs]
+    branches = []
+    for name in ("then", "orelse"):
+        body: Graph = node.attrs[name]
+        bind(lowering, body, operands)
+        branches.append(Block(tuple(body_statements(lowering, body, targets))))
+    condition = Read(predicate.buffer, _origin(predicate), predicate.buffer.dtype)
+    return [If(condition, branches[0], branches[1])]
+
+
+def lower_while(lowering: Lowering, node: Node) -> list[Stmt]:
+    """`while cond(carry, constants): carry = body(carry, constants)`; the carry is updated in place."""
+    carries = node.attrs["n_carry"]
+    operands = [lowering.place(v) for v in node.inputs]
+    finals = [lowering.place(v) for v in node.outputs]
+    test: Graph = node.attrs["cond"]
+    body: Graph = node.attrs["body"]
+    flag = lowering.scratch(test.outputs[0])
+    start = [lowering.copy(v, source, final)
+             for v, source, final in zip(node.inputs, operands, finals, strict=False)]
+    bind(lowering, test, [*finals, *operands[carries:]])
+    check = body_statements(lowering, test, [flag])
+    bind(lowering, body, [*finals, *operands[carries:]])
+    inner = body_statements(lowering, body, finals)
+    condition = Read(flag.buffer, _origin(flag), flag.buffer.dtype)
+    return [*start, *check, While(condition, Block((*inner, *check)))]
+
+
+def _origin(place: Slice) -> tuple[IndexLike, ...]:
+    """The index of a one-element slice in its array."""
+    if not place.buffer.shape:
+        return ()
+    assert isinstance(place.offset, (int, Index))
+    return (*(0 for _ in place.buffer.shape[1:]), place.offset)
+
+
+RULES: dict[str, Callable[[Lowering, Node], list[Stmt]]] = {
+    "scan": lower_scan,
+    "cond": lower_cond,
+    "while_loop": lower_while,
+}

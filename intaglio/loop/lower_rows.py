@@ -1,0 +1,280 @@
+"""Row groups: one pass over rows computes maps and reductions, segment by segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from intaglio.graph.ir import Node, Value
+from intaglio.loop import access
+from intaglio.loop.access import Place
+from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
+from intaglio.loop.lower_group import (
+    LOCAL_BYTES,
+    GroupLowering,
+    Segment,
+    argument_update,
+    axis_variable,
+    combine_identity,
+    loops_over,
+    total_work,
+    worth_threads,
+)
+from intaglio.ops.expr import Expr, Read
+from intaglio.shared.index import Index, IndexLike, upper, variable
+from intaglio.shared.target import Target
+
+LANES_FROM = 4  # a reduction gets vector accumulators when its loop runs at least this many vectors
+
+
+def lower_rows(lowering: GroupLowering, target: Target) -> Block:
+    """The nest of a row group."""
+    group = lowering.group
+    lowering.flat = _is_flat(lowering)
+    if lowering.flat:
+        return _flat_nest(lowering)
+    rows = group.rows
+    own = tuple(axis_variable(k, e) for k, e in enumerate(group.shape[:rows]))
+    segments = _RowSegments(lowering, own, target)
+    if group.has_reduction:
+        body = segments.run()
+    else:
+        rest = tuple(axis_variable(k + rows, e) for k, e in enumerate(group.shape[rows:]))
+        body = loops_over(rest, group.shape[rows:], block(*lowering.epilogue(group.nodes, own + rest)))
+    return _row_loops(own, group.shape[:rows], body, worth_threads(total_work(group)))
+
+
+def _row_loops(variables: Place, shape: Place, body: Block, threads: bool) -> Block:
+    """Loops over rows; the outermost one may run on several threads."""
+    nest = loops_over(variables, shape, body)
+    if not threads or not any(isinstance(v, Index) for v in variables):
+        return nest
+    outer = nest.statements[0]
+    assert isinstance(outer, For)
+    return block(For(outer.var, outer.stop, outer.body, "parallel"))
+
+
+def _is_flat(lowering: GroupLowering) -> bool:
+    """Whether every array is read at the element that is written, so that one loop does."""
+    group, fusion = lowering.group, lowering.fusion
+    if group.has_reduction or len(group.shape) < 2:
+        return False
+    own = access.output_variables(group.nodes[-1].outputs[0])
+    if any(node.outputs[0].shape != group.shape or node.op.kind == "view" for node in group.nodes):
+        return False
+    return all(place in ((), own) and (place == () or value.shape == group.shape)
+               for node in group.nodes for value, place in access.reads(node, fusion.free.__contains__))
+
+
+def _flat_nest(lowering: GroupLowering) -> Block:
+    group = lowering.group
+    size = group.nodes[-1].outputs[0].type.size
+    own = (axis_variable(0, size),)
+    return _row_loops(own, (size,), block(*lowering.epilogue(group.nodes, own)),
+                      worth_threads(total_work(group)))
+
+
+class _RowSegments:
+    """Builds the segments of one row."""
+
+    def __init__(self, lowering: GroupLowering, own: Place, target: Target) -> None:
+        self.lowering = lowering
+        self.own = own
+        self.target = target
+        self.rows = lowering.group.rows
+        self.allocs: list[Stmt] = []
+        self.segments: list[Segment] = []
+
+    def run(self) -> Block:
+        for node in self.lowering.group.nodes:
+            if node.op.kind == "reduce":
+                self.add_reduction(node)
+            elif self.lowering.keeps(node):
+                self.add_map(node)
+        parts: list[Stmt | Block] = [*self.allocs]
+        for segment in self.segments:
+            parts += [*segment.before, self.loops(segment), *segment.after]
+        return block(*parts)
+
+    def segment_for(self, shape: Place, probe: Callable[[Place], object]) -> Segment:
+        """The current segment if the new stage can share its loops, else a new one."""
+        if self.segments:
+            current = self.segments[-1]
+            index = self.variables(shape)
+            self.lowering.touched.clear()
+            probe(index)
+            full = self.own + index
+            blocked = any(
+                value in current.reductions
+                or (value in current.vectors and place != full) for value, place in self.lowering.touched)
+            if current.shape == shape and not blocked:
+                return current
+        self.segments.append(Segment(shape))
+        return self.segments[-1]
+
+    def variables(self, shape: Place) -> Place:
+        return tuple(axis_variable(self.rows + k, e) for k, e in enumerate(shape))
+
+    def add_map(self, node: Node) -> None:
+        value = node.outputs[0]
+        shape = value.shape[self.rows:]
+        compute = self.computes(node)
+        if all(extent == 1 for extent in shape):
+            self.add_scalar(value, compute, tuple(0 for _ in shape))
+            return
+        segment = self.segment_for(shape, compute)
+        target = self.row_buffer(value, shape)
+        lowering = self.lowering
+
+        def emit(index: Place) -> list[Stmt]:
+            at = index if target.role == "local" and target in self.local_rows else self.own + index
+            expression = compute(index)
+            lowering.bound[value] = bound
+            return [lowering.store(value, self.own + index, expression) if value in lowering.stored
+                    else Store(target, at, expression)]
+
+        def bound(place: Place) -> Expr:
+            at = place[self.rows:] if target in self.local_rows else place
+            return lowering.read(target, at)
+
+        segment.stages.append(emit)
+        segment.vectors.add(value)
+        lowering.bound[value] = bound
+
+    @property
+    def local_rows(self) -> set[Buffer]:
+        return {s.buffer for s in self.allocs if isinstance(s, Alloc) and s.buffer.shape}
+
+    def row_buffer(self, value: Value, shape: Place) -> Buffer:
+        """Where a row lives: the stored array, or a local one when it is small."""
+        lowering = self.lowering
+        if value in lowering.stored:
+            return lowering.output(value)
+        buffer = lowering.local(value, shape)
+        size = upper(buffer.size)
+        if size is None or size * buffer.dtype.size > LOCAL_BYTES:
+            lowering.stored.add(value)
+            return lowering.output(value)
+        self.allocs.append(Alloc(buffer))
+        return buffer
+
+    def computes(self, node: Node) -> Callable[[Place], Expr]:
+        """The member's element at a place of the row, computed where it stands."""
+        own, resolve = self.own, self.lowering.resolve
+        return lambda index: access.element(node, own + index, resolve)
+
+    def add_scalar(self, value: Value, compute: Callable[[Place], Expr], zero: Place) -> None:
+        """A value with one element per row becomes a scalar variable."""
+        lowering = self.lowering
+        segment = self.segment_for((), lambda _: compute(zero))
+        scalar = lowering.local(value, ())
+        self.allocs.append(Alloc(scalar))
+
+        def emit(_: Place) -> list[Stmt]:
+            return [Store(scalar, (), compute(zero))]
+
+        segment.stages.append(emit)
+        if value in lowering.stored:
+            held = Read(scalar, (), scalar.dtype)
+            segment.after.append(lowering.store(value, self.own + zero, held))
+        lowering.bound[value] = lambda _: Read(scalar, (), scalar.dtype)
+
+    def add_reduction(self, node: Node) -> None:
+        """A reduction accumulates in a scalar, over loops shared with the stages it reads."""
+        lowering, value = self.lowering, node.outputs[0]
+        shape = access.extents(node)
+        own, resolve = self.own, lowering.resolve
+
+        def compute(index: Place) -> Expr:
+            return access.term(node, own, index, resolve)
+
+        segment = self.segment_for(shape, compute)
+        combine = node.op.combine or "add"
+        if combine in ("argmax", "argmin"):
+            self.add_argument(segment, node, compute, shape)
+            return
+        scalar = lowering.local(value, ())
+        segment.before += [Alloc(scalar), Store(scalar, (), combine_identity(combine, scalar.dtype))]
+        segment.stages.append(lambda index: [
+            Reduce(scalar, (), combine, compute(index), node.op.ordered)])  # type: ignore[arg-type]
+        self.finish_reduction(segment, value, scalar)
+
+    def finish_reduction(self, segment: Segment, value: Value, scalar: Buffer) -> None:
+        segment.reductions.add(value)
+        if value in self.lowering.stored:
+            held = Read(scalar, (), scalar.dtype)
+            segment.after.append(self.lowering.store(value, self.own, held))
+        self.lowering.bound[value] = lambda _: Read(scalar, (), scalar.dtype)
+
+    def add_argument(self, segment: Segment, node: Node, compute: Callable[[Place], Expr], shape: Place) -> None:
+        lowering, value = self.lowering, node.outputs[0]
+        place = lowering.local(value, ())
+        element = node.inputs[0].dtype.arithmetic
+        best = Buffer(lowering.unique("best"), element, (), "local", "register")
+        segment.before += [Alloc(best), Store(best, (), combine_identity(node.op.combine or "argmax", element)),
+                           Alloc(place), Store(place, (), combine_identity("add", place.dtype))]
+        segment.stages.append(lambda index: [
+            argument_update(node, best, place, compute(index), index, shape)])
+        self.finish_reduction(segment, value, place)
+
+    def loops(self, segment: Segment) -> Block:
+        """The loops of a segment; a long innermost one with reductions gets vector accumulators."""
+        if all(extent == 1 for extent in segment.shape):
+            zero = tuple(0 for _ in segment.shape)
+            return block(*(s for stage in segment.stages for s in stage(zero)))
+        index = self.variables(segment.shape)
+        body = [s for stage in segment.stages for s in stage(index)]
+        lanes = self.lanes(segment, body)
+        if lanes == 1:
+            return loops_over(index, segment.shape, block(*body))
+        outer, inner = index[:-1], segment.shape[-1]
+        assert isinstance(inner, int)
+        pre, main, post = _widen(segment, outer, inner, lanes, self.lowering)
+        return block(*pre, loops_over(outer, segment.shape[:-1], main), *post)
+
+    def lanes(self, segment: Segment, body: list[Stmt]) -> int:
+        """Accumulators per reduction: one vector's worth when the innermost loop is long enough."""
+        reductions = [s for s in body if isinstance(s, Reduce)]
+        extent = segment.shape[-1]
+        if not reductions or not isinstance(extent, int) or not all(
+                isinstance(s, (Reduce, Store)) for s in body) or any(r.ordered for r in reductions):
+            return 1
+        lanes = min(self.target.lanes(r.buffer.dtype.size) for r in reductions)
+        lanes = lanes if lanes > 1 else 8
+        return lanes if extent >= LANES_FROM * lanes else 1
+
+
+def _widen(segment: Segment, outer: Place, extent: int, lanes: int,
+           lowering: GroupLowering) -> tuple[list[Stmt], Block, list[Stmt]]:
+    """Split the innermost loop by lanes: each lane accumulates alone, the lanes are combined at the end."""
+    step = variable("v", extent // lanes)
+    lane = variable("lane", lanes)
+    wide: dict[Buffer, Buffer] = {}
+    pre: list[Stmt] = []
+    post: list[Stmt] = []
+
+    def widened(statement: Stmt) -> Stmt:
+        if not isinstance(statement, Reduce):
+            return statement
+        scalar = statement.buffer
+        if scalar not in wide:
+            acc = Buffer(lowering.unique(f"{scalar.name}_lanes"), scalar.dtype, (lanes,), "local", "register")
+            wide[scalar] = acc
+            start = combine_identity(statement.combine, acc.dtype)
+            pre.extend((Alloc(acc), _lane_loop(lane, lanes, Store(acc, (lane,), start))))
+            post.append(_lane_loop(lane, lanes, Reduce(
+                scalar, (), statement.combine, Read(acc, (lane,), acc.dtype))))
+        return Reduce(wide[scalar], (lane,), statement.combine, statement.value)
+
+    at: IndexLike = step * lanes + lane if isinstance(step, Index) else lane
+    inner = [widened(s) for stage in segment.stages for s in stage((*outer, at))]
+    main: list[Stmt] = [For(step.terms[0][0], extent // lanes,  # type: ignore[arg-type]
+                            block(_lane_loop(lane, lanes, *inner)))]
+    if extent % lanes:
+        rest = variable("rest", extent % lanes)
+        tail = [s for stage in segment.stages for s in stage((*outer, rest + (extent - extent % lanes)))]
+        main.append(For(rest.terms[0][0], extent % lanes, block(*tail)))  # type: ignore[arg-type]
+    return pre, block(*main), post
+
+
+def _lane_loop(lane: Index, lanes: int, *body: Stmt) -> For:
+    return For(lane.terms[0][0], lanes, block(*body), "vector")  # type: ignore[arg-type]
