@@ -1,0 +1,195 @@
+"""Where loop programs touch memory: reads of expressions, flat places, strides, substitution.
+
+The verifier, the transforms and the recipes ask the same few questions; they are answered here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+from intaglio.loop.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    For,
+    If,
+    Reduce,
+    Slice,
+    Stmt,
+    Store,
+    While,
+)
+from intaglio.ops.expr import Apply, Expr, IndexValue, Read
+from intaglio.ops.movement import flat_index
+from intaglio.shared import index as indices
+from intaglio.shared.index import Div, Dynamic, Index, IndexLike, Max, Min, Mod, Product, Var
+
+Env = Mapping[Var, IndexLike]
+Buffers = Mapping[Buffer, Buffer]
+
+
+def flat(buffer: Buffer, index: tuple[IndexLike, ...]) -> IndexLike:
+    """Row-major position of an element."""
+    return flat_index(index, buffer.shape)
+
+
+def dynamics(index: IndexLike) -> Iterator[Dynamic]:
+    """The values read at run time inside an index, innermost ones not included."""
+    if isinstance(index, int):
+        return
+    for atom, _ in index.terms:
+        if isinstance(atom, Dynamic):
+            yield atom
+        elif isinstance(atom, (Div, Mod)):
+            yield from dynamics(atom.num)
+            yield from dynamics(atom.den)
+        elif isinstance(atom, (Min, Max, Product)):
+            yield from dynamics(atom.a)
+            yield from dynamics(atom.b)
+
+
+def index_reads(*index: IndexLike) -> Iterator[Read]:
+    """Elements that must be loaded to know an index."""
+    for part in index:
+        for atom in dynamics(part):
+            if isinstance(atom.value, Expr):
+                yield from reads(atom.value)
+
+
+def reads(value: Expr) -> Iterator[Read]:
+    """Every element an expression loads, those inside of indices too."""
+    if isinstance(value, Read):
+        yield value
+        yield from index_reads(*value.index)
+    elif isinstance(value, Apply):
+        for argument in value.args:
+            yield from reads(argument)
+    elif isinstance(value, IndexValue):
+        yield from index_reads(value.index)
+
+
+def variables(value: Expr) -> frozenset[Var]:
+    """Loop variables and symbols an expression depends on."""
+    if isinstance(value, Read):
+        return frozenset().union(*(index_variables(i) for i in value.index))
+    if isinstance(value, Apply):
+        return frozenset().union(*map(variables, value.args))
+    return index_variables(value.index) if isinstance(value, IndexValue) else frozenset()
+
+
+def index_variables(index: IndexLike) -> frozenset[Var]:
+    """Variables of an index, those inside of run-time values too."""
+    if isinstance(index, int):
+        return frozenset()
+    inner = (variables(d.value) for d in dynamics(index) if isinstance(d.value, Expr))
+    return index.variables.union(*inner)
+
+
+def strides(value: Expr, var: Var) -> list[int | None]:
+    """How far each read of an expression moves per step of a variable; None where that is not constant."""
+    return [stride(read.source, read.index, var) for read in reads(value) if isinstance(read.source, Buffer)]
+
+
+def stride(buffer: Buffer, index: tuple[IndexLike, ...], var: Var) -> int | None:
+    """How far a place moves per step of a variable; None when that is not constant."""
+    position = flat(buffer, index)
+    if isinstance(position, int):
+        return 0
+    if var not in index_variables(position):
+        return 0
+    if any(var in variables(d.value) for d in dynamics(position) if isinstance(d.value, Expr)):
+        return None
+    return position.coefficient(var)
+
+
+def substitute(value: Expr, env: Env, buffers: Buffers | None = None) -> Expr:
+    """The expression with variables and buffers replaced."""
+    if isinstance(value, Read):
+        source = (
+            (buffers or {}).get(value.source, value.source)
+            if isinstance(value.source, Buffer)
+            else value.source
+        )
+        return Read(source, tuple(substitute_index(i, env, buffers) for i in value.index), value.dtype)
+    if isinstance(value, Apply):
+        return Apply(value.fn, tuple(substitute(a, env, buffers) for a in value.args), value.dtype)
+    if isinstance(value, IndexValue):
+        return IndexValue(substitute_index(value.index, env, buffers), value.dtype)
+    return value
+
+
+def substitute_index(index: IndexLike, env: Env, buffers: Buffers | None = None) -> IndexLike:
+    """The index with variables (and buffers inside of run-time values) replaced."""
+    if isinstance(index, int):
+        return index
+    return indices.substitute(index, env, partial(_substitute_dynamic, env, buffers))
+
+
+def _substitute_dynamic(env: Env, buffers: Buffers | None, atom: Dynamic) -> Index:
+    value = substitute(atom.value, env, buffers) if isinstance(atom.value, Expr) else atom.value
+    return indices.var_index(Dynamic(value, atom.lo, atom.hi))
+
+
+def substitute_stmt(statement: Stmt, env: Env, buffers: Buffers | None = None) -> Stmt:
+    """The statement with variables and buffers replaced; `env` must not name its loop variables."""
+    value: Callable[[Expr], Expr] = partial(substitute, env=env, buffers=buffers)
+    place: Callable[[IndexLike], IndexLike] = partial(substitute_index, env=env, buffers=buffers)
+    body: Callable[[Block], Block] = partial(substitute_block, env=env, buffers=buffers)
+    swap = buffers or {}
+    if isinstance(statement, (Store, Reduce)):
+        return replace(
+            statement,
+            buffer=swap.get(statement.buffer, statement.buffer),
+            index=tuple(map(place, statement.index)),
+            value=value(statement.value),
+        )
+    if isinstance(statement, For):
+        return replace(
+            statement, start=place(statement.start), stop=place(statement.stop), body=body(statement.body)
+        )
+    if isinstance(statement, If):
+        orelse = None if statement.orelse is None else body(statement.orelse)
+        return If(value(statement.condition), body(statement.then), orelse)
+    if isinstance(statement, While):
+        return While(value(statement.condition), body(statement.body))
+    if isinstance(statement, Alloc):
+        return Alloc(swap.get(statement.buffer, statement.buffer))
+    return statement
+
+
+def substitute_block(body: Block, env: Env, buffers: Buffers | None = None) -> Block:
+    """The block with variables and buffers replaced."""
+    return Block(tuple(substitute_stmt(s, env, buffers) for s in body))
+
+
+def statement_reads(statement: Stmt) -> Iterator[Read]:
+    """Elements a statement itself loads; a loop's or branch's body is not searched."""
+    if isinstance(statement, (Store, Reduce)):
+        yield from reads(statement.value)
+        yield from index_reads(*statement.index)
+        if isinstance(statement, Reduce):
+            yield Read(statement.buffer, statement.index, statement.buffer.dtype)
+    elif isinstance(statement, For):
+        yield from index_reads(statement.start, statement.stop)
+    elif isinstance(statement, (If, While)):
+        yield from reads(statement.condition)
+
+
+__all__ = [
+    "Slice",
+    "dynamics",
+    "flat",
+    "index_reads",
+    "index_variables",
+    "reads",
+    "statement_reads",
+    "stride",
+    "strides",
+    "substitute",
+    "substitute_block",
+    "substitute_index",
+    "substitute_stmt",
+    "variables",
+]
