@@ -1,0 +1,204 @@
+"""The command line: every command is a thin call of the public API."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from intaglio.compile import Settings, capture, compile_graph, lower_graph, optimise
+from intaglio.graph.ir import Graph
+from intaglio.shared.errors import ArgumentError, IntaglioError
+
+app = typer.Typer(help="Compile machine-learning models, inference and training, to small readable C.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+Model = Annotated[str, typer.Argument(help="model.onnx, a saved .intaglio file, or file.py:name")]
+Threads = Annotated[int | None, typer.Option(help="Threads of a call; default all cores.")]
+OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3.", min=0, max=3)]
+TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
+Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", help="name=file.npy; missing ones are random.")]
+
+
+def load_model(model: str) -> Graph:
+    """The graph of a model named on the command line.
+
+    `file.py:name` is a function or module `name` in a Python file that also defines `example_inputs`.
+    """
+    path, _, name = model.partition(".py:")
+    if name:
+        namespace = _run_file(Path(path + ".py"))
+        if name not in namespace:
+            raise ArgumentError(f"{path}.py has no {name!r}", hint="name a function or module at its top level")
+        return capture(namespace[name], namespace.get("example_inputs"))
+    if not Path(model).exists():
+        raise ArgumentError(f"there is no file {model}", hint="give a .onnx or .intaglio file, or file.py:name")
+    if Path(model).suffix == ".intaglio":
+        from intaglio.saved import load_graph
+
+        return load_graph(model)
+    return capture(model)
+
+
+def _run_file(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise ArgumentError(f"there is no Python file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+def gather_inputs(graph: Graph, given: list[str] | None, seed: int = 0) -> list[np.ndarray[Any, Any]]:
+    """Arrays for a graph's inputs: from .npy files where named, else random (seeded)."""
+    from intaglio.view.samples import random_input
+
+    files = dict(pair.partition("=")[::2] for pair in given or [])
+    unknown = set(files) - {v.name for v in graph.inputs}
+    if unknown:
+        names = ", ".join(v.name for v in graph.inputs)
+        raise ArgumentError(f"the model has no input {sorted(unknown)}", hint=f"its inputs are {names}")
+    rng = np.random.default_rng(seed)
+    return [np.load(files[v.name]) if v.name in files else random_input(v.type, rng) for v in graph.inputs]
+
+
+@app.command()
+def demo(data: Annotated[Path | None, typer.Option(help="Directory with MNIST's IDX files.")] = None,
+         out: Annotated[Path, typer.Option(help="Where the C goes.")] = Path("intaglio-demo"),
+         epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 5,
+         threads: Threads = None) -> None:
+    """Train MNIST, compiled; export the classifier and the training step as C; run them."""
+    from intaglio.demo import run
+
+    run(data, out, epochs, threads)
+
+
+@app.command("compile")
+def compile_command(model: Model, out: Annotated[Path, typer.Option(help="Directory for the C.")],
+                    target: TargetName = "generic", opt_level: OptLevel = 3, disable: Disabled = None) -> None:
+    """Write a model as a folder of C with header, build files and self-test."""
+    graph = load_model(model)
+    with console.status("compiling"):
+        compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or ())
+        compiled.export_c(out, target=target)
+    console.print(f"{out}: {len(compiled.program.kernels)} kernels, arena {compiled.arena_bytes} bytes, "
+                  f"weights {compiled.weight_bytes} bytes")
+
+
+@app.command()
+def run(model: Model, inputs: Inputs = None, output: Annotated[Path | None, typer.Option(
+        help="Directory for the results as .npy.")] = None, threads: Threads = None,
+        opt_level: OptLevel = 3) -> None:
+    """Run a model once and print, or save, its results."""
+    graph = load_model(model)
+    compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
+    arrays = gather_inputs(graph, inputs)
+    results = compiled.run(dict(zip(compiled.input_names, arrays, strict=True)))
+    for name, array in results.items():
+        console.print(f"{name}: {array.dtype}{list(array.shape)}")
+        console.print(np.array2string(array, threshold=20, precision=5))
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            np.save(output / f"{name}.npy", array)
+
+
+@app.command()
+def show(model: Model, stage: Annotated[str, typer.Option(help="graph, loop or c.")] = "graph",
+         after: Annotated[str | None, typer.Option(help="Stop behind this graph pass.")] = None,
+         kernel: Annotated[int | None, typer.Option(help="Only this kernel of the loops.")] = None,
+         target: TargetName = "native", opt_level: OptLevel = 3) -> None:
+    """Print a model at any stage of its compilation."""
+    print(show_stage(load_model(model), stage, after, kernel, Settings(target=target, opt_level=opt_level)))
+
+
+def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, settings: Settings) -> str:
+    """The text of a stage. Raises ArgumentError for an unknown stage, pass or kernel."""
+    from intaglio.graph.passes import PASSES
+    from intaglio.graph.text import print_graph
+    from intaglio.loop.text import print_kernel, print_program
+    from intaglio.native.emit import emit_program
+
+    if stage == "graph":
+        names = [p.name for p in PASSES]
+        if after is not None and after not in names:
+            raise ArgumentError(f"there is no graph pass {after!r}", hint=f"passes are {', '.join(names)}")
+        seen = {}
+        final = optimise(graph, settings, after=lambda name, g: seen.__setitem__(name, print_graph(g)))
+        return seen[after] if after is not None else print_graph(final)
+    lowered = lower_graph(graph, settings)
+    if stage == "loop":
+        if kernel is None:
+            return print_program(lowered.program)
+        if not 0 <= kernel < len(lowered.program.kernels):
+            raise ArgumentError(f"there is no kernel {kernel}", hint=f"there are {len(lowered.program.kernels)}")
+        return print_kernel(lowered.program.kernels[kernel])
+    if stage == "c":
+        return emit_program(lowered.program, lowered.target)
+    raise ArgumentError(f"there is no stage {stage!r}", hint="stages are graph, loop and c")
+
+
+@app.command()
+def verify(model: Model, inputs: Inputs = None, opt_level: OptLevel = 3,
+           tolerance: Annotated[float, typer.Option(help="Largest relative error accepted.")] = 1e-4) -> None:
+    """Compare the compiled model with the NumPy interpreter of its graph."""
+    from intaglio.view.compare import compare
+
+    graph = load_model(model)
+    rows = compare(graph, gather_inputs(graph, inputs), opt_level=opt_level)
+    table = Table("output", "type", "largest error", "relative to the largest element", "")
+    for row in rows:
+        table.add_row(row.name, row.type, f"{row.absolute:.3g}", f"{row.relative:.3g}",
+                      "ok" if row.relative <= tolerance else "DIFFERS")
+    console.print(table)
+    if any(row.relative > tolerance for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(model: Model, threads: Threads = None, rounds: Annotated[int, typer.Option(
+        help="Samples to take.", min=1)] = 30, opt_level: OptLevel = 3) -> None:
+    """Time a compiled model: median and minimum of many rounds."""
+    from intaglio.view.timing import time_calls
+
+    graph = load_model(model)
+    compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
+    arrays = gather_inputs(graph, None)
+    with console.status("timing"):
+        sample = time_calls(lambda: compiled(*arrays), rounds)
+    table = Table("median", "minimum", "rounds", "GFLOP/s (median)", "arena", "weights")
+    flops = sum(kernel.flops for kernel in compiled.program.kernels)
+    table.add_row(f"{sample.median * 1e6:.1f} us", f"{sample.minimum * 1e6:.1f} us", str(rounds),
+                  f"{flops / sample.median / 1e9:.2f}", f"{compiled.arena_bytes} B", f"{compiled.weight_bytes} B")
+    console.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers: compilers, headers, cache, optional packages."""
+    from intaglio.native.doctor import diagnose
+
+    table = Table("what", "found", "note")
+    for fact in diagnose():
+        table.add_row(fact.name, fact.value, fact.note)
+    console.print(table)
+
+
+def main() -> None:
+    """Run the command line; an expected error prints as text and ends with status 1."""
+    try:
+        app()
+    except IntaglioError as error:
+        Console(stderr=True).print(f"[bold red]error[/]: {error}", highlight=False, markup=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
