@@ -16,8 +16,12 @@ from intaglio.compile import Settings, capture, compile_graph, lower_graph, opti
 from intaglio.graph.ir import Graph
 from intaglio.shared.errors import ArgumentError, IntaglioError
 
-app = typer.Typer(help="Compile machine-learning models, inference and training, to small readable C.",
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Compile machine-learning models, inference and training, to small readable C.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 console = Console()
 
 Model = Annotated[str, typer.Argument(help="model.onnx, a saved .intaglio file, or file.py:name")]
@@ -37,10 +41,14 @@ def load_model(model: str) -> Graph:
     if name:
         namespace = _run_file(Path(path + ".py"))
         if name not in namespace:
-            raise ArgumentError(f"{path}.py has no {name!r}", hint="name a function or module at its top level")
+            raise ArgumentError(
+                f"{path}.py has no {name!r}", hint="name a function or module at its top level"
+            )
         return capture(namespace[name], namespace.get("example_inputs"))
     if not Path(model).exists():
-        raise ArgumentError(f"there is no file {model}", hint="give a .onnx or .intaglio file, or file.py:name")
+        raise ArgumentError(
+            f"there is no file {model}", hint="give a .onnx or .intaglio file, or file.py:name"
+        )
     if Path(model).suffix == ".intaglio":
         from intaglio.saved import load_graph
 
@@ -71,10 +79,12 @@ def gather_inputs(graph: Graph, given: list[str] | None, seed: int = 0) -> list[
 
 
 @app.command()
-def demo(data: Annotated[Path | None, typer.Option(help="Directory with MNIST's IDX files.")] = None,
-         out: Annotated[Path, typer.Option(help="Where the C goes.")] = Path("intaglio-demo"),
-         epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 5,
-         threads: Threads = None) -> None:
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Directory with MNIST's IDX files.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the C goes.")] = Path("intaglio-demo"),
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 5,
+    threads: Threads = None,
+) -> None:
     """Train MNIST, compiled; export the classifier and the training step as C; run them."""
     from intaglio.demo import run
 
@@ -82,21 +92,32 @@ def demo(data: Annotated[Path | None, typer.Option(help="Directory with MNIST's 
 
 
 @app.command("compile")
-def compile_command(model: Model, out: Annotated[Path, typer.Option(help="Directory for the C.")],
-                    target: TargetName = "generic", opt_level: OptLevel = 3, disable: Disabled = None) -> None:
+def compile_command(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Directory for the C.")],
+    target: TargetName = "generic",
+    opt_level: OptLevel = 3,
+    disable: Disabled = None,
+) -> None:
     """Write a model as a folder of C with header, build files and self-test."""
     graph = load_model(model)
     with console.status("compiling"):
         compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or ())
         compiled.export_c(out, target=target)
-    console.print(f"{out}: {len(compiled.program.kernels)} kernels, arena {compiled.arena_bytes} bytes, "
-                  f"weights {compiled.weight_bytes} bytes")
+    console.print(
+        f"{out}: {len(compiled.program.kernels)} kernels, arena {compiled.arena_bytes} bytes, "
+        f"weights {compiled.weight_bytes} bytes"
+    )
 
 
 @app.command()
-def run(model: Model, inputs: Inputs = None, output: Annotated[Path | None, typer.Option(
-        help="Directory for the results as .npy.")] = None, threads: Threads = None,
-        opt_level: OptLevel = 3) -> None:
+def run(
+    model: Model,
+    inputs: Inputs = None,
+    output: Annotated[Path | None, typer.Option(help="Directory for the results as .npy.")] = None,
+    threads: Threads = None,
+    opt_level: OptLevel = 3,
+) -> None:
     """Run a model once and print, or save, its results."""
     graph = load_model(model)
     compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
@@ -111,10 +132,14 @@ def run(model: Model, inputs: Inputs = None, output: Annotated[Path | None, type
 
 
 @app.command()
-def show(model: Model, stage: Annotated[str, typer.Option(help="graph, loop or c.")] = "graph",
-         after: Annotated[str | None, typer.Option(help="Stop behind this graph pass.")] = None,
-         kernel: Annotated[int | None, typer.Option(help="Only this kernel of the loops.")] = None,
-         target: TargetName = "native", opt_level: OptLevel = 3) -> None:
+def show(
+    model: Model,
+    stage: Annotated[str, typer.Option(help="graph, loop or c.")] = "graph",
+    after: Annotated[str | None, typer.Option(help="Stop behind this graph pass.")] = None,
+    kernel: Annotated[int | None, typer.Option(help="Only this kernel of the loops.")] = None,
+    target: TargetName = "native",
+    opt_level: OptLevel = 3,
+) -> None:
     """Print a model at any stage of its compilation."""
     print(show_stage(load_model(model), stage, after, kernel, Settings(target=target, opt_level=opt_level)))
 
@@ -138,7 +163,9 @@ def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, 
         if kernel is None:
             return print_program(lowered.program)
         if not 0 <= kernel < len(lowered.program.kernels):
-            raise ArgumentError(f"there is no kernel {kernel}", hint=f"there are {len(lowered.program.kernels)}")
+            raise ArgumentError(
+                f"there is no kernel {kernel}", hint=f"there are {len(lowered.program.kernels)}"
+            )
         return print_kernel(lowered.program.kernels[kernel])
     if stage == "c":
         return emit_program(lowered.program, lowered.target)
@@ -146,8 +173,12 @@ def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, 
 
 
 @app.command()
-def verify(model: Model, inputs: Inputs = None, opt_level: OptLevel = 3,
-           tolerance: Annotated[float, typer.Option(help="Largest relative error accepted.")] = 1e-4) -> None:
+def verify(
+    model: Model,
+    inputs: Inputs = None,
+    opt_level: OptLevel = 3,
+    tolerance: Annotated[float, typer.Option(help="Largest relative error accepted.")] = 1e-4,
+) -> None:
     """Compare the compiled model with the NumPy interpreter of its graph."""
     from intaglio.view.compare import compare
 
@@ -155,16 +186,25 @@ def verify(model: Model, inputs: Inputs = None, opt_level: OptLevel = 3,
     rows = compare(graph, gather_inputs(graph, inputs), opt_level=opt_level)
     table = Table("output", "type", "largest error", "relative to the largest element", "")
     for row in rows:
-        table.add_row(row.name, row.type, f"{row.absolute:.3g}", f"{row.relative:.3g}",
-                      "ok" if row.relative <= tolerance else "DIFFERS")
+        table.add_row(
+            row.name,
+            row.type,
+            f"{row.absolute:.3g}",
+            f"{row.relative:.3g}",
+            "ok" if row.relative <= tolerance else "DIFFERS",
+        )
     console.print(table)
     if any(row.relative > tolerance for row in rows):
         raise typer.Exit(1)
 
 
 @app.command()
-def bench(model: Model, threads: Threads = None, rounds: Annotated[int, typer.Option(
-        help="Samples to take.", min=1)] = 30, opt_level: OptLevel = 3) -> None:
+def bench(
+    model: Model,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(help="Samples to take.", min=1)] = 30,
+    opt_level: OptLevel = 3,
+) -> None:
     """Time a compiled model: median and minimum of many rounds."""
     from intaglio.view.timing import time_calls
 
@@ -175,8 +215,14 @@ def bench(model: Model, threads: Threads = None, rounds: Annotated[int, typer.Op
         sample = time_calls(lambda: compiled(*arrays), rounds)
     table = Table("median", "minimum", "rounds", "GFLOP/s (median)", "arena", "weights")
     flops = sum(kernel.flops for kernel in compiled.program.kernels)
-    table.add_row(f"{sample.median * 1e6:.1f} us", f"{sample.minimum * 1e6:.1f} us", str(rounds),
-                  f"{flops / sample.median / 1e9:.2f}", f"{compiled.arena_bytes} B", f"{compiled.weight_bytes} B")
+    table.add_row(
+        f"{sample.median * 1e6:.1f} us",
+        f"{sample.minimum * 1e6:.1f} us",
+        str(rounds),
+        f"{flops / sample.median / 1e9:.2f}",
+        f"{compiled.arena_bytes} B",
+        f"{compiled.weight_bytes} B",
+    )
     console.print(table)
 
 

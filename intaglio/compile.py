@@ -57,8 +57,12 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """The settings that decide what the C is, for provenance."""
-        return {"target": self.target, "opt_level": self.opt_level,
-                "disabled_passes": list(self.disabled_passes), "keep_phases": self.keep_phases}
+        return {
+            "target": self.target,
+            "opt_level": self.opt_level,
+            "disabled_passes": list(self.disabled_passes),
+            "keep_phases": self.keep_phases,
+        }
 
 
 @dataclass
@@ -73,8 +77,13 @@ class Lowered:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def optimise(graph: Graph, settings: Settings, *, after: Callable[[str, Graph], None] | None = None,
-             seconds: dict[str, float] | None = None) -> Graph:
+def optimise(
+    graph: Graph,
+    settings: Settings,
+    *,
+    after: Callable[[str, Graph], None] | None = None,
+    seconds: dict[str, float] | None = None,
+) -> Graph:
     """Run the graph passes of the settings' level; `after(name, graph)` sees every intermediate graph."""
     for one in PASSES:
         if one.level > settings.opt_level or one.name in settings.disabled_passes:
@@ -87,7 +96,9 @@ def optimise(graph: Graph, settings: Settings, *, after: Callable[[str, Graph], 
             seconds[one.name] = seconds.get(one.name, 0.0) + spent
         debug(1, f"{one.name}: {len(before.nodes)} -> {len(graph.nodes)} operators, {spent * 1e3:.1f} ms")
         if verify_passes():
-            _verified(one.name, lambda graph=graph: verify_graph(graph), lambda graph=graph: print_graph(graph))  # type: ignore[misc]
+            _verified(
+                one.name, lambda graph=graph: verify_graph(graph), lambda graph=graph: print_graph(graph)
+            )  # type: ignore[misc]
         if after is not None:
             after(one.name, graph)
     return graph
@@ -109,16 +120,27 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     seconds["PlanMemory"] = time.perf_counter() - started
     if verify_passes():
         _verified("Lower", lambda: verify_program(program), lambda: print_program(program))
-    debug(1, f"Lower: {len(program.kernels)} kernels, {seconds['Lower'] * 1e3:.1f} ms; "
-             f"arena {program.arena_bytes} bytes")
+    debug(
+        1,
+        f"Lower: {len(program.kernels)} kernels, {seconds['Lower'] * 1e3:.1f} ms; "
+        f"arena {program.arena_bytes} bytes",
+    )
     debug(2, lifetime_map(program))
     debug(4, print_program(program))
     return Lowered(graph, program, target, settings, decisions, seconds)
 
 
-def compile_graph(graph: Graph, *, target: str = "native", threads: int | None = None, opt_level: int = 3,
-                  disabled_passes: Iterable[str] = (), toolchain: str | None = None, opt: str = "default",
-                  keep_phases: bool = False) -> Compiled:
+def compile_graph(
+    graph: Graph,
+    *,
+    target: str = "native",
+    threads: int | None = None,
+    opt_level: int = 3,
+    disabled_passes: Iterable[str] = (),
+    toolchain: str | None = None,
+    opt: str = "default",
+    keep_phases: bool = False,
+) -> Compiled:
     """Compile a graph.
 
     Args:
@@ -154,9 +176,17 @@ def finish(lowered: Lowered, source_graph: Graph) -> Compiled:
     )
 
 
-def compile(model: Any, example_inputs: Sequence[Any] | None = None, *, target: str = "native",
-            threads: int | None = None, opt_level: int = 3, disabled_passes: Iterable[str] = (),
-            toolchain: str | None = None, opt: str = "default") -> Compiled:
+def compile(
+    model: Any,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target: str = "native",
+    threads: int | None = None,
+    opt_level: int = 3,
+    disabled_passes: Iterable[str] = (),
+    toolchain: str | None = None,
+    opt: str = "default",
+) -> Compiled:
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
 
     Args:
@@ -166,12 +196,19 @@ def compile(model: Any, example_inputs: Sequence[Any] | None = None, *, target: 
     See `compile_graph` for the other arguments.
     """
     graph = capture(model, example_inputs)
-    return compile_graph(graph, target=target, threads=threads, opt_level=opt_level,
-                         disabled_passes=disabled_passes, toolchain=toolchain, opt=opt)
+    return compile_graph(
+        graph,
+        target=target,
+        threads=threads,
+        opt_level=opt_level,
+        disabled_passes=disabled_passes,
+        toolchain=toolchain,
+        opt=opt,
+    )
 
 
 def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
-    """The graph of anything `compile` takes. Raises ArgumentError or UnsupportedError for what it does not."""
+    """The graph of anything `compile` takes. Raises ArgumentError or UnsupportedError otherwise."""
     if isinstance(model, Graph):
         return model
     if isinstance(model, (str, Path)):
@@ -186,13 +223,17 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
         return torch.load(model, example_inputs)
     if callable(model):
         if example_inputs is None:
-            raise ArgumentError("compile: a function or module needs example_inputs",
-                                hint="compile(model, [array, ...]) with arrays of the shapes to compile for")
+            raise ArgumentError(
+                "compile: a function or module needs example_inputs",
+                hint="compile(model, [array, ...]) with arrays of the shapes to compile for",
+            )
         from intaglio.array.trace import trace
 
         return trace(model, tuple(example_inputs)).graph
-    raise ArgumentError(f"compile: cannot compile a {type(model).__name__}",
-                        hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module")
+    raise ArgumentError(
+        f"compile: cannot compile a {type(model).__name__}",
+        hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module",
+    )
 
 
 def _verified(name: str, check: Callable[[], None], show: Callable[[], str]) -> None:

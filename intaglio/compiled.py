@@ -33,9 +33,20 @@ class Compiled:
         seconds: time of each step of the compilation so far.
     """
 
-    def __init__(self, *, graph: Graph, program: Program, source: str, target: Target, threads: int,
-                 toolchain: str | None, opt: str, settings: dict[str, Any], decisions: list[str],
-                 seconds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        *,
+        graph: Graph,
+        program: Program,
+        source: str,
+        target: Target,
+        threads: int,
+        toolchain: str | None,
+        opt: str,
+        settings: dict[str, Any],
+        decisions: list[str],
+        seconds: dict[str, float],
+    ) -> None:
         self.graph = graph
         self.program = program
         self.source = source
@@ -60,8 +71,9 @@ class Compiled:
             ToolchainError: there is no compiler, or it failed.
         """
         choice = toolchains.choose(self._toolchain, self.opt)
-        library = toolchains.build_shared(self.source, target=self.target, toolchain=choice.toolchain,
-                                          opt=self.opt, name=self.program.name)
+        library = toolchains.build_shared(
+            self.source, target=self.target, toolchain=choice.toolchain, opt=self.opt, name=self.program.name
+        )
         return load(library, CallSpec.of(self.program), threads=self.threads)
 
     def __call__(self, *arrays: Any) -> Any:
@@ -78,8 +90,10 @@ class Compiled:
         names = self.input_names
         if set(inputs) != set(names):
             missing, unknown = sorted(set(names) - set(inputs)), sorted(set(inputs) - set(names))
-            raise ArgumentError(f"{self.program.name}: inputs missing {missing}, unknown {unknown}",
-                                hint=f"the inputs are {', '.join(names) or 'none'}")
+            raise ArgumentError(
+                f"{self.program.name}: inputs missing {missing}, unknown {unknown}",
+                hint=f"the inputs are {', '.join(names) or 'none'}",
+            )
         results = self.run_arrays([inputs[name] for name in names])
         return dict(zip(self.output_names, results, strict=True))
 
@@ -116,7 +130,9 @@ class Compiled:
     @property
     def weight_bytes(self) -> int:
         """Bytes of constants and states."""
-        return sum(b.data.nbytes for b in [*self.program.constants, *self.program.states] if b.data is not None)
+        return sum(
+            b.data.nbytes for b in [*self.program.constants, *self.program.states] if b.data is not None
+        )
 
     @property
     def training(self) -> bool:
@@ -129,8 +145,15 @@ class Compiled:
 
         save(self, Path(path))
 
-    def export_c(self, directory: str | Path, *, target: str = "generic", name: str | None = None,
-                 samples: Sequence[Sequence[Any]] | None = None, seed: int = 0) -> Path:
+    def export_c(
+        self,
+        directory: str | Path,
+        *,
+        target: str = "generic",
+        name: str | None = None,
+        samples: Sequence[Sequence[Any]] | None = None,
+        seed: int = 0,
+    ) -> Path:
         """Write a folder of C that builds by itself: header, source, weights, build files, self-test.
 
         Args:

@@ -56,7 +56,9 @@ def run(data: Path | None, out: Path, epochs: int, threads: int | None) -> None:
     for folder in ("classifier", "training"):
         build(out / folder, console)
     standalone(out / "classifier", classifier, test, digits, trained, console)
-    console.print(f"the C is in {out.resolve()}: classifier/ and training/, each with header, Makefile and README")
+    console.print(
+        f"the C is in {out.resolve()}: classifier/ and training/, each with header, Makefile and README"
+    )
 
 
 def flat(images: Array) -> Array:
@@ -125,21 +127,26 @@ def build(folder: Path, console: Console) -> None:
     console.print(f"{folder.name}: built, {done.stdout.strip().splitlines()[-1]}")
 
 
-def standalone(folder: Path, classifier: Compiled, test: Array, digits: Any, trained: Trained,
-               console: Console) -> None:
+def standalone(
+    folder: Path, classifier: Compiled, test: Array, digits: Any, trained: Trained, console: Console
+) -> None:
     """Classify test digits with a C program of its own and show them."""
     source = Path(__file__).with_name("demo_classify.c").read_text().replace("MODEL", classifier.program.name)
     (folder / "classify.c").write_text(source)
     subprocess.run(["make", "classify", "LDLIBS=-lm"], cwd=folder, check=True, capture_output=True)
     (folder / "digits.bin").write_bytes(test.astype("<f4").tobytes())
     started = time.perf_counter()
-    done = subprocess.run(["./classify", "digits.bin"], cwd=folder, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["./classify", "digits.bin"], cwd=folder, check=True, capture_output=True, text=True
+    )
     seconds = time.perf_counter() - started
     predicted = np.array([int(line) for line in done.stdout.split()])
     accuracy = float((predicted == digits.test_labels).mean())
     same = float((predicted == trained.predictions).mean())
-    console.print(f"stand-alone executable: {len(test)} digits in {seconds:.3f} s, accuracy {accuracy:.2%}, "
-                  f"{same:.2%} as in Python")
+    console.print(
+        f"stand-alone executable: {len(test)} digits in {seconds:.3f} s, accuracy {accuracy:.2%}, "
+        f"{same:.2%} as in Python"
+    )
     console.print("\n".join(picture(digits.test_images[:SHOWN])), markup=False, highlight=False)
     console.print("    ".join(f"{'digit ' + str(p):<14}" for p in predicted[:SHOWN]), highlight=False)
 

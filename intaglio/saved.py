@@ -33,13 +33,18 @@ def save(compiled: Compiled, path: Path) -> None:
     from safetensors.numpy import save as to_bytes
 
     graph = compiled.graph
-    arrays = {v.name: np.ascontiguousarray(v.data) for v in [*graph.constants, *graph.states]
-              if v.data is not None}
+    arrays = {
+        v.name: np.ascontiguousarray(v.data) for v in [*graph.constants, *graph.states] if v.data is not None
+    }
     if "loaded" in vars(compiled):
         arrays.update({name: np.ascontiguousarray(array) for name, array in compiled.states.items()})
     parts = {PROGRAM: print_graph(graph).encode(), WEIGHTS: to_bytes(arrays)}
-    settings = {"format": FORMAT, "threads": compiled.threads, **compiled.settings,
-                "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}}
+    settings = {
+        "format": FORMAT,
+        "threads": compiled.threads,
+        **compiled.settings,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
+    }
     parts[SETTINGS] = json.dumps(settings, indent=1, sort_keys=True).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -56,9 +61,14 @@ def load(path: str | Path) -> Compiled:
         FileFormatError: the file is truncated, tampered with or of another format.
     """
     graph, settings = _read(Path(path))
-    return compile_graph(graph, target=settings["target"], opt_level=settings["opt_level"],
-                         threads=settings["threads"], disabled_passes=settings["disabled_passes"],
-                         keep_phases=settings["keep_phases"])
+    return compile_graph(
+        graph,
+        target=settings["target"],
+        opt_level=settings["opt_level"],
+        threads=settings["threads"],
+        disabled_passes=settings["disabled_passes"],
+        keep_phases=settings["keep_phases"],
+    )
 
 
 def load_graph(path: str | Path) -> Graph:
@@ -78,8 +88,9 @@ def _read(path: Path) -> tuple[Graph, dict[str, Any]]:
             raise FileFormatError(f"{path}: format {settings.get('format')!r}, this version reads {FORMAT}")
         for name, digest in settings["sha256"].items():
             if hashlib.sha256(parts[name]).hexdigest() != digest:
-                raise FileFormatError(f"{path}: {name} was changed after it was saved",
-                                      hint="save the program again")
+                raise FileFormatError(
+                    f"{path}: {name} was changed after it was saved", hint="save the program again"
+                )
         graph = parse_graph(parts[PROGRAM].decode(), from_bytes(parts[WEIGHTS]))
         verify(graph)
         return graph, settings
@@ -87,10 +98,21 @@ def _read(path: Path) -> tuple[Graph, dict[str, Any]]:
         raise
     except FileNotFoundError:
         raise FileFormatError(f"there is no file {path}") from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, SafetensorError,
-            EOFError, IntaglioError, NotImplementedError) as error:
-        raise FileFormatError(f"{path} is not a saved program: {error}",
-                              hint="it may be truncated; save it again") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        SafetensorError,
+        EOFError,
+        IntaglioError,
+        NotImplementedError,
+    ) as error:
+        raise FileFormatError(
+            f"{path} is not a saved program: {error}", hint="it may be truncated; save it again"
+        ) from error
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -120,15 +120,45 @@ def _is_dynamic(index: IndexLike) -> bool:
     return isinstance(index, Index) and any(isinstance(atom, Dynamic) for atom, _ in index.terms)
 
 
-def is_local(places: list[tuple[Value, Place]], inside: Callable[[Value], bool], own: Place, rows: int) -> bool:
+def is_local(
+    places: list[tuple[Value, Place]], inside: Callable[[Value], bool], own: Place, rows: int
+) -> bool:
     """Whether all reads of values inside a group stay in the same row (the first `rows` axes)."""
     return all(len(index) >= rows and index[:rows] == own[:rows] for value, index in places if inside(value))
 
 
-_COSTS = {"div": 4, "sqrt": 4, "floor_div": 6, "remainder": 6, "fmod": 6, "add": 1, "sub": 1, "mul": 1,
-          "max": 1, "min": 1, "neg": 1, "abs": 1, "where": 1, "cast": 1, "lt": 1, "le": 1, "eq": 1, "ne": 1,
-          "and": 1, "or": 1, "xor": 1, "not": 1, "shl": 1, "shr": 1, "floor": 1, "ceil": 1, "trunc": 1,
-          "round": 1, "sign": 2, "bitcast": 0}
+_COSTS = {
+    "div": 4,
+    "sqrt": 4,
+    "floor_div": 6,
+    "remainder": 6,
+    "fmod": 6,
+    "add": 1,
+    "sub": 1,
+    "mul": 1,
+    "max": 1,
+    "min": 1,
+    "neg": 1,
+    "abs": 1,
+    "where": 1,
+    "cast": 1,
+    "lt": 1,
+    "le": 1,
+    "eq": 1,
+    "ne": 1,
+    "and": 1,
+    "or": 1,
+    "xor": 1,
+    "not": 1,
+    "shl": 1,
+    "shr": 1,
+    "floor": 1,
+    "ceil": 1,
+    "trunc": 1,
+    "round": 1,
+    "sign": 2,
+    "bitcast": 0,
+}
 
 
 def cost(node: Node) -> int:
@@ -136,5 +166,18 @@ def cost(node: Node) -> int:
     return 0 if node.op.kind == "view" else _COSTS.get(node.op.name, 12)
 
 
-__all__ = ["Accessor", "Place", "Resolve", "cost", "element", "expr", "extents", "is_local",
-           "output_variables", "reads", "reads_plainly", "scalar_constant", "term"]
+__all__ = [
+    "Accessor",
+    "Place",
+    "Resolve",
+    "cost",
+    "element",
+    "expr",
+    "extents",
+    "is_local",
+    "output_variables",
+    "reads",
+    "reads_plainly",
+    "scalar_constant",
+    "term",
+]

@@ -80,8 +80,12 @@ class Fusion:
     def stored_outside(self, group: Group) -> set[Value]:
         """Values of a group that must exist as arrays: results, and what other groups read."""
         members = set(group.nodes)
-        return {value for node in group.nodes for value in node.outputs
-                if value in self.needed or any(r not in members for r in self.readers.get(value, ()))}
+        return {
+            value
+            for node in group.nodes
+            for value in node.outputs
+            if value in self.needed or any(r not in members for r in self.readers.get(value, ()))
+        }
 
 
 @dataclass
@@ -106,9 +110,12 @@ class _Fuser:
         for node in self.graph.nodes:
             if node not in self.free:
                 self.place(node)
-        in_place = {value: state for state, value in self.graph.updates if self.updates_in_place(state, value)}
-        return Fusion(self.ordered(), self.free, self.decisions, self.group_of, self.readers, in_place,
-                      self.needed)
+        in_place = {
+            value: state for state, value in self.graph.updates if self.updates_in_place(state, value)
+        }
+        return Fusion(
+            self.ordered(), self.free, self.decisions, self.group_of, self.readers, in_place, self.needed
+        )
 
     def find_free(self) -> None:
         """Views live inside their readers, unless their result must exist as an array."""
@@ -156,8 +163,9 @@ class _Fuser:
         return sorted(found, key=lambda g: -g.number)
 
     def start(self, node: Node, kind: Literal["row", "anchor", "opaque"], rows: int) -> Group:
-        group = Group(len(self.groups), kind, [], rows, node.outputs[0].shape,
-                      node if kind != "row" else None)
+        group = Group(
+            len(self.groups), kind, [], rows, node.outputs[0].shape, node if kind != "row" else None
+        )
         self.groups[group.number] = group
         self.add(group, node)
         return group
@@ -235,18 +243,26 @@ class _Fuser:
             return f"the rows differ: {rows} axes and {group.rows}"
         own = output_variables(node.outputs[0])
         if group.shape[:rows] != node.outputs[0].shape[:rows] or not is_local(
-                self.places[node], self.inside(group).__contains__, own, rows):
+            self.places[node], self.inside(group).__contains__, own, rows
+        ):
             return "it reads across rows"
         size = upper(product(group.shape))
-        if rows == 0 and group.rows and (size is None or size > SMALL) and not self.only_read_by(group, {node}):
+        if (
+            rows == 0
+            and group.rows
+            and (size is None or size > SMALL)
+            and not self.only_read_by(group, {node})
+        ):
             return "one row would hold the whole tensor"
         return "" if self.acyclic(group, node) else "another operand needs the producer first"
 
     def only_read_by(self, group: Group, nodes: set[Node]) -> bool:
         """Whether no value of the group is needed outside of it and of `nodes`."""
         members = {*group.nodes, *nodes}
-        return all(value not in self.needed and all(r in members for r in self.readers.get(value, ()))
-                   for value in self.inside(group))
+        return all(
+            value not in self.needed and all(r in members for r in self.readers.get(value, ()))
+            for value in self.inside(group)
+        )
 
     def merge_neighbours(self, group: Group, node: Node) -> None:
         """Pull in elementwise groups that exist only for this one."""
@@ -256,7 +272,8 @@ class _Fuser:
                 continue
             inside = self.inside(other)
             if other.shape == node.outputs[0].shape and is_local(
-                    self.places[node], inside.__contains__, own, len(own)):
+                self.places[node], inside.__contains__, own, len(own)
+            ):
                 self.absorb(group, other, "same elements, no other reader")
 
     def absorb(self, group: Group, other: Group, because: str) -> None:
@@ -287,8 +304,10 @@ class _Fuser:
             return False
         for node in group.nodes:
             own = output_variables(node.outputs[0])
-            if any(v is state and (place != own or node.outputs[0].shape != state.shape)
-                   for v, place in self.places[node]):
+            if any(
+                v is state and (place != own or node.outputs[0].shape != state.shape)
+                for v, place in self.places[node]
+            ):
                 return False
         others = {self.group_of[n] for n in self.readers.get(state, ())} - {group}
         if any(other.ancestors >> group.number & 1 for other in others):

@@ -53,7 +53,9 @@ class Lowering:
         """Where a value lives; a constant gets its array at first use."""
         if value not in self.places:
             if value.source == "constant":
-                buffer = Buffer(self.unique(value.name), value.dtype, value.shape, "constant", data=value.data)
+                buffer = Buffer(
+                    self.unique(value.name), value.dtype, value.shape, "constant", data=value.data
+                )
                 self.program.constants.append(buffer)
                 self.places[value] = Slice(buffer)
             else:
@@ -79,8 +81,9 @@ class Lowering:
         statements[PHASES[reached]] += last
         return statements
 
-    def assign_outputs(self, graph: Graph, fusion: Fusion,
-                       outputs: dict[Value, Slice]) -> tuple[list[Stmt], list[Stmt]]:
+    def assign_outputs(
+        self, graph: Graph, fusion: Fusion, outputs: dict[Value, Slice]
+    ) -> tuple[list[Stmt], list[Stmt]]:
         """Give results their arrays; what cannot be made in place is copied before or after."""
         first: list[Stmt] = []
         last: list[Stmt] = []
@@ -112,8 +115,14 @@ class Lowering:
         index = (axis_variable(0, size),)
         body = loops_over(index, (size,), block(Store(b, index, Read(a, index, a.dtype))))
         count = upper(size) or 0
-        kernel = Kernel(self.unique(f"copy_{value.name}"), (a, b), (b,), body,
-                        (f"copy: {value.type}",), bytes=2 * count * value.dtype.size)
+        kernel = Kernel(
+            self.unique(f"copy_{value.name}"),
+            (a, b),
+            (b,),
+            body,
+            (f"copy: {value.type}",),
+            bytes=2 * count * value.dtype.size,
+        )
         return self.call(kernel, (source, target))
 
     def call(self, kernel: Kernel, args: tuple[Slice, ...]) -> Call:
@@ -136,8 +145,14 @@ class Lowering:
             body = lower_rows(lowering, self.target)
         return [self.finish_kernel(group, lowering, body, notes, extra)]
 
-    def finish_kernel(self, group: Group, lowering: GroupLowering, body: Block, notes: tuple[str, ...],
-                      extra: tuple[Buffer, ...]) -> Call:
+    def finish_kernel(
+        self,
+        group: Group,
+        lowering: GroupLowering,
+        body: Block,
+        notes: tuple[str, ...],
+        extra: tuple[Buffer, ...],
+    ) -> Call:
         """Make the kernel of a nest, with what is printed above it."""
         pairs = list(lowering.params.values())
         written = {id(b) for b in lowering.written}
@@ -149,8 +164,16 @@ class Lowering:
             args.append(Slice(own))
         params = (*(buffer for buffer, _ in pairs), *extra)
         moved = sum((upper(product(b.shape)) or 0) * b.dtype.size for b, _ in pairs)
-        kernel = Kernel(self.unique(kernel_name(group)), params, (*lowering.written, *extra), body,
-                        describe(group), flops=total_work(group) or 0, bytes=moved, schedule=notes)
+        kernel = Kernel(
+            self.unique(kernel_name(group)),
+            params,
+            (*lowering.written, *extra),
+            body,
+            describe(group),
+            flops=total_work(group) or 0,
+            bytes=moved,
+            schedule=notes,
+        )
         return self.call(kernel, tuple(args))
 
 
@@ -194,8 +217,10 @@ def lower(graph: Graph, target: Target, *, keep_phases: bool = False) -> tuple[P
     """
     program = Program(graph.name)
     lowering = Lowering(program, target, keep_phases)
-    for values, role, buffers in ((graph.inputs, "input", program.inputs),
-                                  (graph.states, "state", program.states)):
+    for values, role, buffers in (
+        (graph.inputs, "input", program.inputs),
+        (graph.states, "state", program.states),
+    ):
         for value in values:
             buffer = _declare(lowering, value, value.name, role)  # type: ignore[arg-type]
             buffers.append(buffer)

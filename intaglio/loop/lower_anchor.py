@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from intaglio.graph.ir import Node
-from intaglio.loop import access
+from intaglio.loop import access, recipes
 from intaglio.loop.access import Place
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
 from intaglio.loop.lower_group import (
@@ -15,14 +15,15 @@ from intaglio.loop.lower_group import (
     total_work,
     worth_threads,
 )
-from intaglio.loop import recipes
 from intaglio.loop.recipes.anchor import Anchor
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index
 from intaglio.shared.target import Target
 
 
-def lower_anchor(lowering: GroupLowering, target: Target) -> tuple[Block, tuple[str, ...], tuple[Buffer, ...]]:
+def lower_anchor(
+    lowering: GroupLowering, target: Target
+) -> tuple[Block, tuple[str, ...], tuple[Buffer, ...]]:
     """The nest of an anchor group, how it was scheduled, and the scratch arrays it asks for."""
     anchor = lowering.group.anchor
     assert anchor is not None
@@ -69,9 +70,12 @@ def _plain_nest(lowering: GroupLowering, anchor: Node) -> Block:
     else:
         acc = lowering.local(value, ())
         accumulate = Reduce(acc, (), combine, term, anchor.op.ordered)  # type: ignore[arg-type]
-        body = block(Alloc(acc), Store(acc, (), combine_identity(combine, acc.dtype)),
-                     loops_over(inner, shape, block(accumulate)),
-                     *finish(lowering, anchor, own, Read(acc, (), acc.dtype)))
+        body = block(
+            Alloc(acc),
+            Store(acc, (), combine_identity(combine, acc.dtype)),
+            loops_over(inner, shape, block(accumulate)),
+            *finish(lowering, anchor, own, Read(acc, (), acc.dtype)),
+        )
     nest = loops_over(own, value.shape, body)
     if worth_threads(total_work(lowering.group)) and any(isinstance(k, Index) for k in own):
         outer = nest.statements[0]
@@ -86,7 +90,11 @@ def _argument(lowering: GroupLowering, anchor: Node, own: Place, inner: Place, t
     best = Buffer(lowering.unique("best"), element, (), "local", "register")
     place = lowering.local(value, ())
     update = argument_update(anchor, best, place, term, inner, shape)
-    return block(Alloc(best), Store(best, (), combine_identity(anchor.op.combine or "argmax", element)),
-                 Alloc(place), Store(place, (), combine_identity("add", place.dtype)),
-                 loops_over(inner, shape, block(update)),
-                 *finish(lowering, anchor, own, Read(place, (), place.dtype)))
+    return block(
+        Alloc(best),
+        Store(best, (), combine_identity(anchor.op.combine or "argmax", element)),
+        Alloc(place),
+        Store(place, (), combine_identity("add", place.dtype)),
+        loops_over(inner, shape, block(update)),
+        *finish(lowering, anchor, own, Read(place, (), place.dtype)),
+    )

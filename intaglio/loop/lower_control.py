@@ -24,28 +24,26 @@ def flatten(statements: dict[str, list[Stmt]]) -> list[Stmt]:
     return [s for part in statements.values() for s in part]
 
 
-def body_statements(lowering: Lowering, body: Graph, targets: Sequence[Slice]) -> list[Stmt]:
-    """The body's driver statements, its results in `targets`; those may be the body's own inputs."""
-    first_time: dict[Value, Slice] = {}
-    copies: list[tuple[Value, Slice]] = []
-    inputs = {(id(lowering.places[v].buffer), str(lowering.places[v].offset)) for v in body.inputs}
-    for value, target in zip(body.outputs, targets, strict=True):
-        carried = (id(target.buffer), str(target.offset)) in inputs
-        if carried or value in first_time:
-            copies.append((value, target))
+def body_statements(
+    lowering: Lowering, body: Graph, places: Sequence[Slice], targets: Sequence[Slice], carries: int = 0
+) -> list[Stmt]:
+    """The driver statements of one run of a body.
+
+    Its inputs live in `places`; the first `carries` results overwrite the inputs at the same positions,
+    the others go to `targets`.
+    """
+    bind(lowering, body, places)
+    updates = list(zip(body.inputs, body.outputs[:carries], strict=False))
+    run = Graph(body.name, body.inputs, [], body.constants, body.nodes, body.outputs[carries:], [], updates)
+    outputs: dict[Value, Slice] = {}
+    again = []
+    for value, target in zip(run.outputs, targets, strict=True):
+        if value in outputs:
+            again.append((value, target))
         else:
-            first_time[value] = target
-    statements = flatten(lowering.body(body, first_time))
-    staged = []
-    for value, target in copies:
-        source = lowering.place(value)
-        if (id(source.buffer), str(source.offset)) in inputs and source.buffer is not target.buffer:
-            saved = lowering.scratch(value)
-            statements.insert(0, lowering.copy(value, source, saved))
-            source = saved
-        if source.buffer is not target.buffer:
-            staged.append(lowering.copy(value, source, target))
-    return statements + staged
+            outputs[value] = target
+    statements = flatten(lowering.body(run, outputs))
+    return statements + [lowering.copy(value, lowering.place(value), target) for value, target in again]
 
 
 def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
@@ -58,12 +56,14 @@ def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
     length = node.inputs[carries].shape[0] if streams else node.attrs["length"]
     time = variable(lowering.unique("t"), length)
     at: IndexLike = length - 1 - time if node.attrs.get("reverse") else time
-    statements = [lowering.copy(v, source, final)
-                  for v, source, final in zip(node.inputs, operands, finals, strict=False)]
+    statements = [
+        lowering.copy(v, source, final)
+        for v, source, final in zip(node.inputs, operands, finals, strict=False)
+    ]
     slices = [row(operands[carries + k], node.inputs[carries + k], at) for k in range(streams)]
-    bind(lowering, body, [*finals, *slices, *operands[carries + streams:]])
-    targets = [*finals, *(row(place, v, at) for place, v in zip(stacked, node.outputs[carries:], strict=True))]
-    inner = body_statements(lowering, body, targets)
+    targets = [row(place, v, at) for place, v in zip(stacked, node.outputs[carries:], strict=True)]
+    places = [*finals, *slices, *operands[carries + streams :]]
+    inner = body_statements(lowering, body, places, targets, carries)
     return [*statements, For(time.terms[0][0], length, Block(tuple(inner)))]  # type: ignore[arg-type]
 
 
@@ -79,8 +79,7 @@ def lower_cond(lowering: Lowering, node: Node) -> list[Stmt]:
     branches = []
     for name in ("then", "orelse"):
         body: Graph = node.attrs[name]
-        bind(lowering, body, operands)
-        branches.append(Block(tuple(body_statements(lowering, body, targets))))
+        branches.append(Block(tuple(body_statements(lowering, body, operands, targets))))
     condition = Read(predicate.buffer, _origin(predicate), predicate.buffer.dtype)
     return [If(condition, branches[0], branches[1])]
 
@@ -93,12 +92,13 @@ def lower_while(lowering: Lowering, node: Node) -> list[Stmt]:
     test: Graph = node.attrs["cond"]
     body: Graph = node.attrs["body"]
     flag = lowering.scratch(test.outputs[0])
-    start = [lowering.copy(v, source, final)
-             for v, source, final in zip(node.inputs, operands, finals, strict=False)]
-    bind(lowering, test, [*finals, *operands[carries:]])
-    check = body_statements(lowering, test, [flag])
-    bind(lowering, body, [*finals, *operands[carries:]])
-    inner = body_statements(lowering, body, finals)
+    start = [
+        lowering.copy(v, source, final)
+        for v, source, final in zip(node.inputs, operands, finals, strict=False)
+    ]
+    places = [*finals, *operands[carries:]]
+    check = body_statements(lowering, test, places, [flag])
+    inner = body_statements(lowering, body, places, [], carries)
     condition = Read(flag.buffer, _origin(flag), flag.buffer.dtype)
     return [*start, *check, While(condition, Block((*inner, *check)))]
 

@@ -15,7 +15,7 @@ from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Place
 from intaglio.loop.fuse import Fusion, Group
-from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Reduce, Slice, Stmt, Store, block
+from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Slice, Stmt, Store, block
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
 from intaglio.ops.movement import flat_index
 from intaglio.shared import dtypes
@@ -125,8 +125,9 @@ class GroupLowering:
         """The stored array that a chain of free reshapes only renames, if it is that."""
         while value.node is not None and value.node in self.fusion.free and value.node.op.name == "reshape":
             value = value.node.inputs[0]
-        inside = value in self.bound or (value.node is not None and (
-            value.node in self.fusion.free or value.node in self.members))
+        inside = value in self.bound or (
+            value.node is not None and (value.node in self.fusion.free or value.node in self.members)
+        )
         return None if inside or access.scalar_constant(value) is not None else value
 
     @staticmethod
@@ -135,7 +136,9 @@ class GroupLowering:
 
     def local(self, value: Value, shape: Place) -> Buffer:
         space = "register" if not shape else "stack"
-        return Buffer(self.unique(value.name), value.dtype.arithmetic, shape, "local", space)
+        reduces = value.node is not None and value.node.op.kind == "reduce"
+        name = "acc" if reduces and value in self.stored else value.name
+        return Buffer(self.unique(name), value.dtype.arithmetic, shape, "local", space)
 
     def store(self, value: Value, index: Place, expression: Expr) -> Store:
         buffer = self.output(value)
@@ -150,8 +153,13 @@ class GroupLowering:
         while seen and total <= 4 * CHEAP:
             current = seen.pop()
             total += access.cost(current)
-            seen += [v.node for v in current.inputs if v.node is not None and v not in self.bound
-                     and (v.node in self.members or v.node in self.fusion.free)]
+            seen += [
+                v.node
+                for v in current.inputs
+                if v.node is not None
+                and v not in self.bound
+                and (v.node in self.members or v.node in self.fusion.free)
+            ]
         return total
 
     def keeps(self, node: Node) -> bool:
@@ -191,7 +199,9 @@ class Segment:
     vectors: set[Value] = field(default_factory=set)
 
 
-def argument_update(node: Node, best: Buffer, place: Buffer, value: Expr, reduced: Place, shape: Place) -> Stmt:
+def argument_update(
+    node: Node, best: Buffer, place: Buffer, value: Expr, reduced: Place, shape: Place
+) -> Stmt:
     """`if value beats best: best, place = value, index`; the first wins, and NaN wins over numbers."""
     held = Read(best, (), best.dtype)
     left, right = (held, value) if node.op.combine == "argmax" else (value, held)

@@ -61,16 +61,20 @@ def _is_flat(lowering: GroupLowering) -> bool:
     own = access.output_variables(group.nodes[-1].outputs[0])
     if any(node.outputs[0].shape != group.shape or node.op.kind == "view" for node in group.nodes):
         return False
-    return all(place in ((), own) and (place == () or value.shape == group.shape)
-               for node in group.nodes for value, place in access.reads(node, fusion.free.__contains__))
+    return all(
+        place in ((), own) and (place == () or value.shape == group.shape)
+        for node in group.nodes
+        for value, place in access.reads(node, fusion.free.__contains__)
+    )
 
 
 def _flat_nest(lowering: GroupLowering) -> Block:
     group = lowering.group
     size = group.nodes[-1].outputs[0].type.size
     own = (axis_variable(0, size),)
-    return _row_loops(own, (size,), block(*lowering.epilogue(group.nodes, own)),
-                      worth_threads(total_work(group)))
+    return _row_loops(
+        own, (size,), block(*lowering.epilogue(group.nodes, own)), worth_threads(total_work(group))
+    )
 
 
 class _RowSegments:
@@ -104,8 +108,9 @@ class _RowSegments:
             probe(index)
             full = self.own + index
             blocked = any(
-                value in current.reductions
-                or (value in current.vectors and place != full) for value, place in self.lowering.touched)
+                value in current.reductions or (value in current.vectors and place != full)
+                for value, place in self.lowering.touched
+            )
             if current.shape == shape and not blocked:
                 return current
         self.segments.append(Segment(shape))
@@ -116,7 +121,7 @@ class _RowSegments:
 
     def add_map(self, node: Node) -> None:
         value = node.outputs[0]
-        shape = value.shape[self.rows:]
+        shape = value.shape[self.rows :]
         compute = self.computes(node)
         if all(extent == 1 for extent in shape):
             self.add_scalar(value, compute, tuple(0 for _ in shape))
@@ -129,11 +134,14 @@ class _RowSegments:
             at = index if target.role == "local" and target in self.local_rows else self.own + index
             expression = compute(index)
             lowering.bound[value] = bound
-            return [lowering.store(value, self.own + index, expression) if value in lowering.stored
-                    else Store(target, at, expression)]
+            return [
+                lowering.store(value, self.own + index, expression)
+                if value in lowering.stored
+                else Store(target, at, expression)
+            ]
 
         def bound(place: Place) -> Expr:
-            at = place[self.rows:] if target in self.local_rows else place
+            at = place[self.rows :] if target in self.local_rows else place
             return lowering.read(target, at)
 
         segment.stages.append(emit)
@@ -194,8 +202,7 @@ class _RowSegments:
             return
         scalar = lowering.local(value, ())
         segment.before += [Alloc(scalar), Store(scalar, (), combine_identity(combine, scalar.dtype))]
-        segment.stages.append(lambda index: [
-            Reduce(scalar, (), combine, compute(index), node.op.ordered)])  # type: ignore[arg-type]
+        segment.stages.append(lambda index: [Reduce(scalar, (), combine, compute(index), node.op.ordered)])  # type: ignore[arg-type]
         self.finish_reduction(segment, value, scalar)
 
     def finish_reduction(self, segment: Segment, value: Value, scalar: Buffer) -> None:
@@ -205,15 +212,22 @@ class _RowSegments:
             segment.after.append(self.lowering.store(value, self.own, held))
         self.lowering.bound[value] = lambda _: Read(scalar, (), scalar.dtype)
 
-    def add_argument(self, segment: Segment, node: Node, compute: Callable[[Place], Expr], shape: Place) -> None:
+    def add_argument(
+        self, segment: Segment, node: Node, compute: Callable[[Place], Expr], shape: Place
+    ) -> None:
         lowering, value = self.lowering, node.outputs[0]
         place = lowering.local(value, ())
         element = node.inputs[0].dtype.arithmetic
         best = Buffer(lowering.unique("best"), element, (), "local", "register")
-        segment.before += [Alloc(best), Store(best, (), combine_identity(node.op.combine or "argmax", element)),
-                           Alloc(place), Store(place, (), combine_identity("add", place.dtype))]
-        segment.stages.append(lambda index: [
-            argument_update(node, best, place, compute(index), index, shape)])
+        segment.before += [
+            Alloc(best),
+            Store(best, (), combine_identity(node.op.combine or "argmax", element)),
+            Alloc(place),
+            Store(place, (), combine_identity("add", place.dtype)),
+        ]
+        segment.stages.append(
+            lambda index: [argument_update(node, best, place, compute(index), index, shape)]
+        )
         self.finish_reduction(segment, value, place)
 
     def loops(self, segment: Segment) -> Block:
@@ -235,16 +249,21 @@ class _RowSegments:
         """Accumulators per reduction: one vector's worth when the innermost loop is long enough."""
         reductions = [s for s in body if isinstance(s, Reduce)]
         extent = segment.shape[-1]
-        if not reductions or not isinstance(extent, int) or not all(
-                isinstance(s, (Reduce, Store)) for s in body) or any(r.ordered for r in reductions):
+        if (
+            not reductions
+            or not isinstance(extent, int)
+            or not all(isinstance(s, (Reduce, Store)) for s in body)
+            or any(r.ordered for r in reductions)
+        ):
             return 1
         lanes = min(self.target.lanes(r.buffer.dtype.size) for r in reductions)
         lanes = lanes if lanes > 1 else 8
         return lanes if extent >= LANES_FROM * lanes else 1
 
 
-def _widen(segment: Segment, outer: Place, extent: int, lanes: int,
-           lowering: GroupLowering) -> tuple[list[Stmt], Block, list[Stmt]]:
+def _widen(
+    segment: Segment, outer: Place, extent: int, lanes: int, lowering: GroupLowering
+) -> tuple[list[Stmt], Block, list[Stmt]]:
     """Split the innermost loop by lanes: each lane accumulates alone, the lanes are combined at the end."""
     step = variable("v", extent // lanes)
     lane = variable("lane", lanes)
@@ -261,14 +280,20 @@ def _widen(segment: Segment, outer: Place, extent: int, lanes: int,
             wide[scalar] = acc
             start = combine_identity(statement.combine, acc.dtype)
             pre.extend((Alloc(acc), _lane_loop(lane, lanes, Store(acc, (lane,), start))))
-            post.append(_lane_loop(lane, lanes, Reduce(
-                scalar, (), statement.combine, Read(acc, (lane,), acc.dtype))))
+            post.append(
+                _lane_loop(lane, lanes, Reduce(scalar, (), statement.combine, Read(acc, (lane,), acc.dtype)))
+            )
         return Reduce(wide[scalar], (lane,), statement.combine, statement.value)
 
     at: IndexLike = step * lanes + lane if isinstance(step, Index) else lane
     inner = [widened(s) for stage in segment.stages for s in stage((*outer, at))]
-    main: list[Stmt] = [For(step.terms[0][0], extent // lanes,  # type: ignore[arg-type]
-                            block(_lane_loop(lane, lanes, *inner)))]
+    main: list[Stmt] = [
+        For(
+            step.terms[0][0],
+            extent // lanes,  # type: ignore[arg-type]
+            block(_lane_loop(lane, lanes, *inner)),
+        )
+    ]
     if extent % lanes:
         rest = variable("rest", extent % lanes)
         tail = [s for stage in segment.stages for s in stage((*outer, rest + (extent - extent % lanes)))]

@@ -20,8 +20,12 @@ def verify_passes() -> bool:
 
 def default_threads() -> int:
     """`INTAGLIO_THREADS`, by default all cores this process may use."""
-    return _integer("INTAGLIO_THREADS", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                    else os.cpu_count() or 1, 1, 1024)
+    return _integer(
+        "INTAGLIO_THREADS",
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        1,
+        1024,
+    )
 
 
 def debug(level: int, text: str) -> None:

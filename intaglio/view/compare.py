@@ -24,7 +24,7 @@ class Difference:
 
 
 def compare(graph: Graph, inputs: Sequence[np.ndarray[Any, Any]], **settings: Any) -> list[Difference]:
-    """Run both on the same inputs; NaN and infinity must agree in place and sign, else the error is infinite."""
+    """Run both on the same inputs; where NaN or infinity do not agree, the error is infinite."""
     expected, _ = evaluate(graph, list(inputs))
     got = compile_graph(graph, **settings).run_arrays(list(inputs))
     rows = []
