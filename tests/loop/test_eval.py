@@ -58,10 +58,12 @@ def run(body: Block, *buffers: Buffer, symbols=None, **arrays: np.ndarray) -> di
     held = dict(arrays)
     for buffer in buffers:
         if buffer.name not in held and buffer.role != "scratch":
-            held[buffer.name] = np.zeros(tuple(e if isinstance(e, int) else names[str(e)] for e in buffer.shape),
-                                         buffer.dtype.numpy)
-    made = program_of(body, *buffers, symbols=[e.terms[0][0] for b in buffers for e in b.shape
-                                               if isinstance(e, Index)][:1])
+            held[buffer.name] = np.zeros(
+                tuple(e if isinstance(e, int) else names[str(e)] for e in buffer.shape), buffer.dtype.numpy
+            )
+    made = program_of(
+        body, *buffers, symbols=[e.terms[0][0] for b in buffers for e in b.shape if isinstance(e, Index)][:1]
+    )
     evaluate(made, held, names)
     return held
 
@@ -72,9 +74,17 @@ i, j, k = variable("i", 5), variable("j", 7), variable("k", 6)
 def test_contraction_with_register_accumulator():
     a, b = Buffer("a", f32, (5, 6), "input"), Buffer("b", f32, (6, 7), "input")
     c, acc = Buffer("c", f32, (5, 7), "output"), Buffer("acc", f32, (7,), "local", "register")
-    body = block(over(i, 5, Alloc(acc), over(j, 7, Store(acc, (j,), Const(0.0, f32)), kind="vector"),
-                      over(k, 6, over(j, 7, Reduce(acc, (j,), "add", at(a, i, k) * at(b, k, j)), kind="vector")),
-                      over(j, 7, Store(c, (i, j), at(acc, j) + 1.0), kind="vector"), kind="parallel"))
+    body = block(
+        over(
+            i,
+            5,
+            Alloc(acc),
+            over(j, 7, Store(acc, (j,), Const(0.0, f32)), kind="vector"),
+            over(k, 6, over(j, 7, Reduce(acc, (j,), "add", at(a, i, k) * at(b, k, j)), kind="vector")),
+            over(j, 7, Store(c, (i, j), at(acc, j) + 1.0), kind="vector"),
+            kind="parallel",
+        )
+    )
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((5, 6), np.float32), rng.standard_normal((6, 7), np.float32)
     np.testing.assert_allclose(run(body, a, b, c, a=x, b=y)["c"], x @ y + 1, rtol=1e-5)
@@ -98,8 +108,13 @@ def test_ordered_reduction_keeps_the_order_of_the_loops():
     x, y = Buffer("x", f32, (4096,), "input"), Buffer("y", f32, (1,), "state")
     t = variable("t", 4096)
     values = np.random.default_rng(1).standard_normal(4096).astype(np.float32)
-    got = run(block(over(t, 4096, Reduce(y, (0,), "add", at(x, t), ordered=True))), x, y,
-              x=values, y=np.zeros(1, np.float32))
+    got = run(
+        block(over(t, 4096, Reduce(y, (0,), "add", at(x, t), ordered=True))),
+        x,
+        y,
+        x=values,
+        y=np.zeros(1, np.float32),
+    )
     assert got["y"][0] == np.cumsum(values)[-1]
 
 
@@ -111,8 +126,13 @@ def test_reduction_to_places_that_overlap():
     for p in range(5):
         for q in range(3):
             want[p + q] += values[p, q]
-    got = run(block(over(i, 5, over(r, 3, Reduce(y, (i + r,), "add", at(x, i, r))))), x, y,
-              x=values, y=np.zeros(7, np.float32))
+    got = run(
+        block(over(i, 5, over(r, 3, Reduce(y, (i + r,), "add", at(x, i, r))))),
+        x,
+        y,
+        x=values,
+        y=np.zeros(7, np.float32),
+    )
     np.testing.assert_array_equal(got["y"], want)
 
 
@@ -121,8 +141,16 @@ def test_reductions_with_scalar_locals(combine):
     x, y = Buffer("x", f32, (5, 7), "input"), Buffer("y", f32, (5,), "output")
     total = Buffer("total", f32, (), "local", "register")
     start = {"add": 0.0, "mul": 1.0, "max": -np.inf, "min": np.inf}[combine]
-    body = block(over(i, 5, Alloc(total), Store(total, (), Const(start, f32)),
-                      over(j, 7, Reduce(total, (), combine, at(x, i, j))), Store(y, (i,), at(total))))
+    body = block(
+        over(
+            i,
+            5,
+            Alloc(total),
+            Store(total, (), Const(start, f32)),
+            over(j, 7, Reduce(total, (), combine, at(x, i, j))),
+            Store(y, (i,), at(total)),
+        )
+    )
     values = np.random.default_rng(2).standard_normal((5, 7)).astype(np.float32)
     ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[combine]
     np.testing.assert_allclose(run(body, x, y, x=values)["y"], ufunc.reduce(values, axis=1), rtol=1e-5)
@@ -137,19 +165,33 @@ def test_guarded_reads_outside_are_never_used():
 
 
 def test_gather_through_a_run_time_index():
-    x, n, y = Buffer("x", f32, (9,), "input"), Buffer("n", i64, (5,), "input"), Buffer("y", f32, (5,), "output")
+    x, n, y = (
+        Buffer("x", f32, (9,), "input"),
+        Buffer("n", i64, (5,), "input"),
+        Buffer("y", f32, (5,), "output"),
+    )
     body = block(over(i, 5, Store(y, (i,), Read(x, (as_index(at(n, i), 0, 8),), f32))))
     values, places = np.arange(9, dtype=np.float32) ** 2, np.array([8, 0, 3, 3, 1])
     np.testing.assert_array_equal(run(body, x, n, y, x=values, n=places)["y"], values[places])
 
 
 def test_branches_and_while():
-    x, y, n = Buffer("x", f64, (5,), "input"), Buffer("y", f64, (5,), "output"), Buffer("n", i64, (1,), "state")
+    x, y, n = (
+        Buffer("x", f64, (5,), "input"),
+        Buffer("y", f64, (5,), "output"),
+        Buffer("n", i64, (1,), "state"),
+    )
     big = Apply("lt", (Const(2.0, f64), at(x, i)), bool_)
     branch = over(i, 5, If(big, block(Store(y, (i,), at(x, i))), block(Store(y, (i,), Const(-1.0, f64)))))
     more = Apply("lt", (at(n, 0), Const(10, i64)), bool_)
-    got = run(block(branch, While(more, block(Store(n, (0,), at(n, 0) + 3)))), x, y, n,
-              x=np.arange(5.0), n=np.zeros(1, np.int64))
+    got = run(
+        block(branch, While(more, block(Store(n, (0,), at(n, 0) + 3)))),
+        x,
+        y,
+        n,
+        x=np.arange(5.0),
+        n=np.zeros(1, np.int64),
+    )
     assert got["y"].tolist() == [-1, -1, -1, 3, 4]
     assert got["n"][0] == 12
 
@@ -178,8 +220,9 @@ def test_slices_and_aliases_share_memory():
     kernel = Kernel("fill", (row,), (row,), block(over(t, 3, Store(row, (t,), Const(7.0, f32)))))
     step = variable("step", 2)
     made = Program("p", states=[x], scratch=[flat], kernels=[kernel])
-    made.phases["forward"] = block(over(step, 2, Call(kernel, (Slice(x, step * 6),))),
-                                   Call(kernel, (Slice(flat, 9),)))
+    made.phases["forward"] = block(
+        over(step, 2, Call(kernel, (Slice(x, step * 6),))), Call(kernel, (Slice(flat, 9),))
+    )
     verify(made)
     arrays = {"x": np.zeros((4, 3), np.float32)}
     evaluate(made, arrays)
