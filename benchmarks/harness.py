@@ -34,8 +34,14 @@ class Peer:
     def start(self) -> None:
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "INTAGLIO_THREADS")
         environment = {**os.environ, **{name: str(self.threads) for name in names}}
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
 
     def wait_ready(self) -> bool:
         assert self.process is not None
@@ -94,8 +100,10 @@ def report(title: str, peers: Sequence[Peer], speeds: Sequence[float], unit: str
             lines.append(f"| {peer.name} | - | - | {peer.failure[:60]} |")
             continue
         ratios = [b / a for a, b in zip(ours.seconds, peer.seconds, strict=True)]
-        lines.append(f"| {peer.name} | {statistics.median(peer.seconds) * 1e6:.1f} | {min(peer.seconds) * 1e6:.1f} "
-                     f"| {statistics.median(ratios):.2f} |")
+        lines.append(
+            f"| {peer.name} | {statistics.median(peer.seconds) * 1e6:.1f} | {min(peer.seconds) * 1e6:.1f} "
+            f"| {statistics.median(ratios):.2f} |"
+        )
     lines += ["", f"machine-speed probe: {min(speeds):.0f} to {max(speeds):.0f} GFLOP/s", ""]
     return lines
 

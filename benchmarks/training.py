@@ -1,6 +1,6 @@
 """Training steps (forward, backward, momentum SGD) against PyTorch eager, torch.compile, libtorch and NumPy.
 
-    python benchmarks/training.py [--work mlp,cnn,lstm] [--batch 1,8,32,128] [--threads 1,2] [--rounds 10]
+python benchmarks/training.py [--work mlp,cnn,lstm] [--batch 1,8,32,128] [--threads 1,2] [--rounds 10]
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from harness import Peer, compare, report
 
 HERE = Path(__file__).parent
 BATCHES = {"mlp": (1, 8, 32, 128), "cnn": (32, 128), "lstm": (32,)}
-PEERS = {"mlp": ("intaglio", "torch", "torch-compile", "libtorch", "numpy"),
-         "cnn": ("intaglio", "torch", "torch-compile", "libtorch"),
-         "lstm": ("intaglio", "torch", "torch-compile", "libtorch")}
+PEERS = {
+    "mlp": ("intaglio", "torch", "torch-compile", "libtorch", "numpy"),
+    "cnn": ("intaglio", "torch", "torch-compile", "libtorch"),
+    "lstm": ("intaglio", "torch", "torch-compile", "libtorch"),
+}
 
 
 def command(peer: str, work: str, batch: int, threads: int) -> list[str]:

@@ -18,7 +18,22 @@ def build() -> Path:
     root = Path(torch.__file__).parent
     out = Path(tempfile.mkdtemp()) / "libtorch_step"
     subprocess.run(
-        ["g++", "-O2", "-std=c++20", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-         f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include", str(SOURCE), "-o", str(out),
-         f"-L{root}/lib", f"-Wl,-rpath,{root}/lib", "-ltorch", "-ltorch_cpu", "-lc10"], check=True)
+        [
+            "g++",
+            "-O2",
+            "-std=c++20",
+            f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
+            f"-I{root}/include",
+            f"-I{root}/include/torch/csrc/api/include",
+            str(SOURCE),
+            "-o",
+            str(out),
+            f"-L{root}/lib",
+            f"-Wl,-rpath,{root}/lib",
+            "-ltorch",
+            "-ltorch_cpu",
+            "-lc10",
+        ],
+        check=True,
+    )
     return out

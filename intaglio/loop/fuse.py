@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from intaglio.graph.ir import Graph, Node, Value
-from intaglio.loop.access import Place, is_local, output_variables, reads, reads_plainly
+from intaglio.loop.access import (
+    Place,
+    cost,
+    is_local,
+    output_variables,
+    reads,
+    reads_plainly,
+    scalar_constant,
+)
+from intaglio.shared.errors import VerifyError
 from intaglio.shared.index import product, upper
 
 HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
@@ -99,6 +108,8 @@ class _Fuser:
     readers: dict[Value, list[Node]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     needed: set[Value] = field(default_factory=set)
+    consumers: dict[Value, list[Node]] = field(default_factory=dict)
+    started: int = 0
 
     def run(self) -> Fusion:
         self.find_free()
@@ -120,18 +131,44 @@ class _Fuser:
     def find_free(self) -> None:
         """Views live inside their readers, unless their result must exist as an array."""
         graph = self.graph
+        self.consumers = graph.uses()
         self.needed = set(graph.roots)
         for node in graph.nodes:
             if node.op.kind == "opaque":
                 self.needed.update(node.inputs)
         views = [n for n in graph.nodes if n.op.kind == "view" and n.op.name != "random_bits"]
         self.free = {n for n in views if n.outputs[0] not in self.needed}
+        self.free |= self.cheap_repeats()
         for node in graph.nodes:
             if node.op.name in HEAVY:
                 for value in node.inputs:
                     if value.node in self.free and not reads_plainly(value, self.free.__contains__):
                         self.free.discard(value.node)
                         self.note(value.node, "its reader", False, f"{node.op.name} reads it many times")
+
+    def cheap_repeats(self) -> set[Node]:
+        """Maps so cheap that each reader repeats them rather than load them: one operation on arrays that
+        exist anyway."""
+        exists = set(self.needed)
+        for node in self.graph.nodes:
+            if node.op.name in HEAVY:
+                exists.update(node.inputs)
+        return {
+            node
+            for node in self.graph.nodes
+            if node.op.kind == "map"
+            and node.outputs[0] not in exists
+            and cost(node) <= 1
+            and len(self.consumers.get(node.outputs[0], ())) == 1
+            and all(v.source != "node" or v in exists or self.is_uniform(v) for v in node.inputs)
+            and any(v in exists for v in node.inputs)
+        }
+
+    def is_uniform(self, value: Value) -> bool:
+        """Whether a value is one number everywhere, through free views of a constant."""
+        while value.node is not None and value.node in self.free and len(value.node.inputs) == 1:
+            value = value.node.inputs[0]
+        return scalar_constant(value) is not None
 
     def place(self, node: Node) -> None:
         """Put a node into the best group, or into one of its own."""
@@ -158,14 +195,13 @@ class _Fuser:
             self.start(node, "row", kept)
 
     def producers(self, node: Node) -> list[Group]:
-        """Groups whose results the node reads, the latest first."""
+        """Groups whose results the node reads: anchors first, then rows with reductions, then the latest."""
         found = {self.group_of[v.node] for v, _ in self.places[node] if v.node in self.group_of}
-        return sorted(found, key=lambda g: -g.number)
+        return sorted(found, key=lambda g: (g.kind != "anchor", not g.has_reduction, -g.number))
 
     def start(self, node: Node, kind: Literal["row", "anchor", "opaque"], rows: int) -> Group:
-        group = Group(
-            len(self.groups), kind, [], rows, node.outputs[0].shape, node if kind != "row" else None
-        )
+        group = Group(self.started, kind, [], rows, node.outputs[0].shape, node if kind != "row" else None)
+        self.started += 1
         self.groups[group.number] = group
         self.add(group, node)
         return group
@@ -341,6 +377,8 @@ class _Fuser:
                 counts[child] -= 1
                 if counts[child] == 0:
                     heapq.heappush(ready, (first[child], child))
+        if len(order) != len(self.groups):
+            raise VerifyError("fusion made groups that need each other")
         return order
 
     def note(self, node: Node, target: str, fused: bool, because: str) -> None:

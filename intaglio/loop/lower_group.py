@@ -163,9 +163,17 @@ class GroupLowering:
         return total
 
     def keeps(self, node: Node) -> bool:
-        """Whether a member's value is kept, not substituted: it is stored, or dear and read twice."""
+        """Whether a member's value is kept, not substituted: it is stored, dear and read twice, or a dear
+        scalar of a row that would be computed again for every element of the row."""
         value = node.outputs[0]
-        return value in self.stored or (self.uses(value) > 1 and self.chain_cost(node) > CHEAP)
+        if value in self.stored:
+            return True
+        group = self.group
+        scalar = (
+            group.kind == "row" and group.has_reduction and all(e == 1 for e in value.shape[group.rows :])
+        )
+        uses = max(2, self.uses(value)) if scalar else self.uses(value)
+        return uses > 1 and self.chain_cost(node) > (0 if scalar else CHEAP)
 
     def epilogue(self, members: list[Node], index: Place) -> list[Stmt]:
         """Compute the kept members at one index into scalars, then store what must be stored."""
