@@ -1,0 +1,288 @@
+"""Kernels to C functions: statements of the loop level to statements of C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from intaglio.loop import places
+from intaglio.loop.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    Comment,
+    For,
+    If,
+    Kernel,
+    Reduce,
+    Stmt,
+    Store,
+    While,
+    walk,
+)
+from intaglio.native import emit_functions as functions
+from intaglio.native import tree as c
+from intaglio.native.emit_index import IndexEmitter, fits_int
+from intaglio.native.emit_value import Context, ValueEmitter
+from intaglio.native.helper import c_type
+from intaglio.native.helpers import Helpers
+from intaglio.native.names import Names
+from intaglio.ops.expr import Expr, IndexValue, Read
+from intaglio.shared import dtypes
+from intaglio.shared.dtypes import DType
+from intaglio.shared.errors import UnsupportedError
+from intaglio.shared.index import Dynamic, IndexLike, Var, upper
+from intaglio.shared.target import Target
+
+LOCAL_BYTES = 256 << 10
+"""Local arrays larger than this do not go on the stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmittedKernel:
+    """A kernel's functions, the one to call last, and the symbols it takes behind its buffers."""
+
+    items: tuple[c.Item, ...]
+    name: str
+    symbols: tuple[Var, ...]
+    pool: bool = False
+
+
+class KernelEmitter:
+    """Emits one kernel under a C name."""
+
+    def __init__(
+        self, kernel: Kernel, name: str, symbols: Iterable[Var], target: Target, helpers: Helpers
+    ) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.target = target
+        self.helpers = helpers
+        self.names = Names((name,))
+        self.buffers = {b: self.names.unique(b.name) for b in kernel.params}
+        used = used_variables(kernel.body)
+        for param in kernel.params:
+            for extent in param.shape:
+                used |= places.index_variables(extent)
+        self.symbols = tuple(v for v in symbols if v in used)
+        self.variables = {v: self.names.unique(v.name) for v in self.symbols}
+        self.loops: dict[Var, str] = {}
+        self.index_type = c.INT if all(map(fits_int, every_index(kernel))) and not self.symbols else c.INT64
+        self.context = Context(helpers, self.names, self.variable, self.element, self.index_type)
+
+    def emit(self) -> EmittedKernel:
+        """The C of the kernel."""
+        body: list[c.Stmt] = []
+        self.block(self.kernel.body, body)
+        function = c.Function(c.VOID, self.name, self.params(), tuple(body), document(self.kernel))
+        return EmittedKernel((function,), self.name, self.symbols)
+
+    def params(self) -> tuple[c.Param, ...]:
+        """Buffers in order, then the symbols."""
+        written = set(self.kernel.written)
+        pointers = [
+            c.Param(
+                c.Type(c_type(b.dtype), pointer=True, const=b not in written, restrict=True), self.buffers[b]
+            )
+            for b in self.kernel.params
+        ]
+        return (*pointers, *(c.Param(c.INT64, self.variables[v]) for v in self.symbols))
+
+    def variable(self, var: Var) -> str:
+        return self.loops[var] if var in self.loops else self.variables[var]
+
+    def element(self, buffer: Buffer, index: tuple[IndexLike, ...], emitter: IndexEmitter) -> c.Expr:
+        """An element of a buffer: a scalar by its name, any other by its row-major place."""
+        base = c.Name(self.buffers[buffer])
+        if not buffer.shape and buffer.role == "local" and buffer not in self.kernel.params:
+            return base
+        return c.Element(base, emitter.emit(places.flat(buffer, index)))
+
+    def value(self, value: Expr, dtype: DType, out: list[c.Stmt]) -> c.Expr:
+        return ValueEmitter(self.context, value, dtype).emit(out)
+
+    def block(self, body: Block, out: list[c.Stmt]) -> None:
+        """Statements in order; a scalar set right after its declaration is declared with its value."""
+        statements = list(body)
+        position = 0
+        while position < len(statements):
+            statement = statements[position]
+            after = statements[position + 1] if position + 1 < len(statements) else None
+            if isinstance(statement, Alloc) and isinstance(after, Store) and _initialises(statement, after):
+                value = self.value(after.value, after.buffer.dtype, out)
+                self.allocate(statement.buffer, out, value)
+                position += 2
+                continue
+            self.statement(statement, out)
+            position += 1
+
+    def statement(self, statement: Stmt, out: list[c.Stmt]) -> None:
+        if isinstance(statement, Alloc):
+            self.allocate(statement.buffer, out)
+        elif isinstance(statement, Store):
+            self.store(statement, out)
+        elif isinstance(statement, Reduce):
+            self.reduce(statement, out)
+        elif isinstance(statement, For):
+            self.loop(statement, out)
+        elif isinstance(statement, If):
+            self.branch(statement, out)
+        elif isinstance(statement, While):
+            self.while_loop(statement, out)
+        elif isinstance(statement, Comment):
+            out.append(c.Remark(statement.text))
+        else:
+            raise UnsupportedError(
+                f"kernel {self.kernel.name}: a {type(statement).__name__} inside of a kernel"
+            )
+
+    def allocate(self, buffer: Buffer, out: list[c.Stmt], value: c.Expr | None = None) -> None:
+        name = self.buffers[buffer] = self.names.unique(buffer.name)
+        type_ = c.Type(c_type(buffer.dtype))
+        if not buffer.shape:
+            out.append(c.Declare(type_, name, value=value))
+            return
+        size = upper(buffer.size)
+        if size is None or size * buffer.dtype.size > LOCAL_BYTES:
+            raise UnsupportedError(
+                f"kernel {self.kernel.name}: local array {buffer!r} is too large for the stack",
+                hint="make it a scratch parameter",
+            )
+        align = 64 if size * buffer.dtype.size >= 64 else 0
+        out.append(c.Declare(type_, name, (max(size, 1),), align=align))
+
+    def target_of(self, statement: Store | Reduce, out: list[c.Stmt]) -> c.Expr:
+        """The place a statement writes to; values its index needs are declared first."""
+        emitter = IndexEmitter(self.helpers, self.variable, lambda atom: self.dynamic(atom, out))
+        return self.element(statement.buffer, statement.index, emitter)
+
+    def dynamic(self, atom: Dynamic, out: list[c.Stmt]) -> c.Expr:
+        if not isinstance(atom.value, Expr):
+            raise UnsupportedError(f"index {atom} is no expression")
+        dtype = dtypes.i64 if self.index_type == c.INT64 else dtypes.i32
+        return self.value(atom.value, dtype, out)
+
+    def store(self, statement: Store, out: list[c.Stmt]) -> None:
+        value = self.value(statement.value, statement.buffer.dtype, out)
+        out.append(c.Assign(self.target_of(statement, out), value))
+
+    def reduce(self, statement: Reduce, out: list[c.Stmt]) -> None:
+        dtype = statement.buffer.dtype
+        wide = dtype.arithmetic
+        value = self.value(statement.value, wide, out)
+        target = self.target_of(statement, out)
+        plain = dtype == wide and (dtype.is_float or (dtype.kind == "uint" and dtype.size >= 4))
+        if plain and statement.combine in ("add", "mul"):
+            out.append(c.Assign(target, value, functions.ARITHMETIC[statement.combine] + "="))
+            return
+        held = functions.convert(target, dtype, wide, self.helpers)
+        combined = functions.spell(statement.combine, wide, (held, value), self.helpers)
+        out.append(c.Assign(target, functions.convert(combined, wide, dtype, self.helpers)))
+
+    def loop(self, loop: For, out: list[c.Stmt]) -> None:
+        start, stop = self.bound(loop.start, out), self.bound(loop.stop, out)
+        name = self.loops[loop.var] = self.names.unique(loop.var.name)
+        body: list[c.Stmt] = []
+        self.block(loop.body, body)
+        del self.loops[loop.var]
+        self.names.taken.discard(name)
+        out.append(c.Loop(self.index_type, name, start, stop, loop.step, tuple(body), self.hints(loop)))
+
+    def hints(self, loop: For) -> tuple[c.Expr, ...]:
+        extent = loop.extent
+        if loop.kind == "unroll" and isinstance(extent, int) and 1 < extent <= 64:
+            return (c.Invoke(self.helpers.use("UNROLL"), (c.number(extent),)),)
+        return ()
+
+    def bound(self, value: IndexLike, out: list[c.Stmt]) -> c.Expr:
+        return IndexEmitter(self.helpers, self.variable, lambda atom: self.dynamic(atom, out)).emit(value)
+
+    def branch(self, statement: If, out: list[c.Stmt]) -> None:
+        condition = self.value(statement.condition, dtypes.bool_, out)
+        then: list[c.Stmt] = []
+        orelse: list[c.Stmt] = []
+        self.block(statement.then, then)
+        if statement.orelse is not None:
+            self.block(statement.orelse, orelse)
+        out.append(c.Branch(condition, tuple(then), tuple(orelse)))
+
+    def while_loop(self, statement: While, out: list[c.Stmt]) -> None:
+        body: list[c.Stmt] = []
+        condition = self.value(statement.condition, dtypes.bool_, body)
+        if body:
+            body.append(c.Branch(c.Unary("!", condition), (c.Break(),)))
+            condition = c.Number(True, dtypes.bool_)
+        self.block(statement.body, body)
+        out.append(c.WhileLoop(condition, tuple(body)))
+
+
+def _initialises(alloc: Alloc, store: Store) -> bool:
+    if alloc.buffer.shape or store.buffer is not alloc.buffer:
+        return False
+    return all(read.source is not alloc.buffer for read in places.reads(store.value))
+
+
+def every_index(kernel: Kernel) -> Iterable[IndexLike]:
+    """Every integer expression of a kernel: places, bounds, index values."""
+    for param in kernel.params:
+        yield param.size
+    for statement in walk(kernel.body):
+        if isinstance(statement, For):
+            yield from (statement.start, statement.stop)
+        elif isinstance(statement, (Store, Reduce)):
+            yield places.flat(statement.buffer, statement.index)
+            yield from _indices_of(statement.value)
+            for read in places.index_reads(*statement.index):
+                yield from _indices_of(read)
+        elif isinstance(statement, (If, While)):
+            yield from _indices_of(statement.condition)
+
+
+def _indices_of(value: Expr) -> Iterable[IndexLike]:
+    stack, seen = [value], set()
+    while stack:
+        part = stack.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        indices: tuple[IndexLike, ...] = ()
+        if isinstance(part, Read) and isinstance(part.source, Buffer):
+            indices = part.index
+            yield places.flat(part.source, part.index)
+        elif isinstance(part, IndexValue):
+            indices = (part.index,)
+            yield part.index
+        stack.extend(getattr(part, "args", ()))
+        stack.extend(d.value for i in indices for d in places.dynamics(i) if isinstance(d.value, Expr))
+
+
+def used_variables(body: Block) -> set[Var]:
+    """Every variable a block mentions."""
+    used: set[Var] = set()
+    for statement in walk(body):
+        roots: tuple[Expr, ...] = ()
+        if isinstance(statement, For):
+            used |= places.index_variables(statement.start) | places.index_variables(statement.stop)
+        elif isinstance(statement, (Store, Reduce)):
+            roots = (statement.value,)
+            for index in statement.index:
+                used |= places.index_variables(index)
+        elif isinstance(statement, (If, While)):
+            roots = (statement.condition,)
+        elif isinstance(statement, Alloc):
+            for extent in statement.buffer.shape:
+                used |= places.index_variables(extent)
+        for root in roots:
+            for index in _indices_of(root):
+                used |= places.index_variables(index)
+    return used
+
+
+def document(kernel: Kernel) -> tuple[str, ...]:
+    """The comment above a kernel: what it computes, what it costs, how it was scheduled."""
+    lines = list(kernel.doc) or [kernel.name]
+    if kernel.flops or kernel.bytes:
+        lines.append(f"{kernel.flops:,} flops, {kernel.bytes:,} bytes")
+    if kernel.schedule:
+        lines.append("schedule: " + ", ".join(kernel.schedule))
+    return tuple(lines)

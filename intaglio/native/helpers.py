@@ -1,0 +1,46 @@
+"""Which helper functions a C file needs: asked for by name while it is emitted, printed once each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from intaglio.native import runtime, runtime_convert, runtime_hints, runtime_threads
+from intaglio.native.helper import Helper
+from intaglio.native.tree import Verbatim
+
+
+class Helpers:
+    """The helpers and headers asked for so far, in the order in which they must be printed."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Helper] = {}
+        self.headers: set[str] = set()
+
+    def use(self, name: str) -> str:
+        """Ask for a helper; returns its name. KeyError when there is none of that name."""
+        if name not in self.found:
+            helper = find(name)
+            for needed in helper.needs:
+                self.use(needed)
+            self.found[name] = helper
+            self.headers.update(helper.headers)
+        return name
+
+    def items(self) -> Iterator[Verbatim]:
+        for helper in self.found.values():
+            yield Verbatim(helper.text)
+
+    def snapshot(self) -> tuple[dict[str, Helper], set[str]]:
+        return dict(self.found), set(self.headers)
+
+    def restore(self, held: tuple[dict[str, Helper], set[str]]) -> None:
+        self.found, self.headers = held
+
+
+def find(name: str) -> Helper:
+    """The helper of that name, from the first table that has it."""
+    for table in (runtime_threads.make, runtime_hints.make, runtime_convert.make, runtime.make):
+        made = table(name)
+        if made is not None:
+            return made
+    raise KeyError(f"no helper function {name}")

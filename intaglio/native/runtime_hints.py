@@ -1,0 +1,34 @@
+"""Macros that tell a compiler how to treat a loop, and tell nothing to compilers that do not know how."""
+
+from __future__ import annotations
+
+from intaglio.native.helper import Helper
+
+
+def make(name: str) -> Helper | None:
+    """The macro of that name, or None."""
+    return _HELPERS.get(name)
+
+
+_HELPERS = {
+    "PRAGMA": Helper("#define PRAGMA(text) _Pragma(#text)"),
+    "EXPORT": Helper(
+        """/* seen from outside of a shared library */
+#if defined(__GNUC__)
+#define EXPORT __attribute__((visibility("default")))
+#else
+#define EXPORT
+#endif"""
+    ),
+    "UNROLL": Helper(
+        """/* the next loop is written out n times */
+#if defined(__clang__)
+#define UNROLL(n) PRAGMA(clang loop unroll(full))
+#elif defined(__GNUC__) && !defined(__TINYC__)
+#define UNROLL(n) PRAGMA(GCC unroll n)
+#else
+#define UNROLL(n)
+#endif""",
+        ("PRAGMA",),
+    ),
+}
