@@ -205,7 +205,6 @@ def flags(toolchain: Toolchain, target: Target, opt: str = "default", *, exact: 
         "-fno-math-errno",
         "-fno-trapping-math",
         "-fopenmp-simd",
-        "-fvisibility=hidden",
     ]
     own: dict[Kind, list[str]] = {
         "gcc": ["-fno-tree-coalesce-vars"],
