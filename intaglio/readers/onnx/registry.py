@@ -1,0 +1,95 @@
+"""The table of ONNX operators: which function imports which operator of which domain and version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import onnx
+
+from intaglio.graph.ir import Value
+from intaglio.shared.errors import ArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from intaglio.readers.onnx.importer import Importer
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Operand: TypeAlias = Value | Array
+"""A value of the graph, or an array known at import. An array of Python objects is a symbolic shape."""
+
+Handler = Callable[..., Any]
+_HANDLERS: dict[tuple[str, str], list[tuple[int, Handler]]] = {}
+
+
+def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Handler], Handler]:
+    """Register `handler(call, *inputs) -> result or tuple` for an operator from a version on."""
+
+    def register(handler: Handler) -> Handler:
+        versions = _HANDLERS.setdefault((domain, name), [])
+        versions.append((since, handler))
+        versions.sort(key=lambda entry: entry[0])
+        return handler
+
+    return register
+
+
+def find_handler(domain: str, name: str, version: int) -> Handler:
+    """The handler of an operator at a version. Raises UnsupportedError that names it."""
+    suitable = [h for since, h in _HANDLERS.get((domain, name), ()) if since <= version]
+    if not suitable:
+        shown = f"{domain or 'ai.onnx'}.{name}"
+        raise UnsupportedError(f"operator {shown} (operator set {version}) is not supported",
+                               hint="simplify the model, or replace the operator before exporting")
+    return suitable[-1]
+
+
+def known_operators() -> list[tuple[str, str]]:
+    """Every operator that can be imported, as (domain, name)."""
+    return sorted(_HANDLERS)
+
+
+@dataclass(frozen=True)
+class OnnxCall:
+    """One node of an ONNX graph: its attributes, its number of outputs, and who imports it."""
+
+    importer: Importer
+    node: onnx.NodeProto
+    version: int
+
+    @property
+    def outputs(self) -> int:
+        return len(self.node.output)
+
+    def wants(self, position: int) -> bool:
+        """Whether an optional output is used."""
+        return position < len(self.node.output) and bool(self.node.output[position])
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute's value: int, float, str, array or list; `default` when it is absent."""
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                return self.importer.attribute(attribute)
+        return default
+
+    def required(self, name: str) -> Any:
+        value = self.attr(name)
+        if value is None:
+            raise ArgumentError(f"{self.node.op_type}: attribute {name!r} is missing")
+        return value
+
+    def static(self, operand: Operand | None, what: str) -> Array:
+        """An operand that must be known at import. Raises UnsupportedError when it is not."""
+        if isinstance(operand, np.ndarray):
+            return operand
+        raise UnsupportedError(
+            f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling",
+            hint="fix the input shapes or export with constants")
+
+    def ints(self, operand: Operand | None, what: str) -> tuple[Any, ...]:
+        """A static list of integers (or symbolic extents)."""
+        array = self.static(operand, what)
+        if array.dtype == object:
+            return tuple(array.reshape(-1).tolist())
+        return tuple(int(v) for v in array.reshape(-1))
