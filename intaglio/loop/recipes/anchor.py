@@ -38,7 +38,7 @@ class Anchor:
     """One reduction (contraction, convolution, sum, ...) and what follows each of its results.
 
     `finish(index, value)` stores the reduced value of the result's element at `index` through the fused
-    epilogue; it may give several stores. `taken` are names that local buffers and loop variables must not have.
+    epilogue; it may give several stores. `taken` are names that local buffers and variables must not have.
     """
 
     op: str

@@ -1,0 +1,276 @@
+"""Register tiles whose lanes run along an axis of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
+from intaglio.loop.recipes.anchor import Nest
+from intaglio.loop.recipes.axes import Contraction, Dim, Env
+from intaglio.loop.recipes.nests import accumulate, clear, lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.ops.expr import Expr, Read, cast
+from intaglio.shared.index import IndexLike, product, upper
+from intaglio.shared.target import Target
+
+ALONE = Dim(1, ())
+PACK_ROWS = 4  # fewer rows than this do not pay for packing
+PACK_STRIDE = 1024  # bytes between rows of the right operand from which on panels pay
+MOVE_CYCLES = 0.25  # to copy one element of a row
+TURN_CYCLES = 1.5  # to copy one element across rows
+
+
+@dataclass
+class ColumnTiles:
+    """One way to run a contraction: rows of the left operand against columns of the right one."""
+
+    contraction: Contraction
+    target: Target
+    lanes: int
+    column: Dim
+    row: Dim
+    outer: list[Dim]
+    reduced: list[Dim]
+    packed: bool
+    tile: tuple[int, int]
+    cycles: float
+    packs: list[tuple[Panels, Buffer]] = field(default_factory=list)
+
+    @staticmethod
+    def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[ColumnTiles]:
+        """Every axis of the right operand and the result that can be the column."""
+        batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
+        rows = contraction.dims(contraction.axes(lambda left, right, out: left and not right))
+        columns = contraction.dims(contraction.axes(lambda left, right, out: right and not left))
+        reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
+        if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
+            return
+        for column in columns:
+            strides = contraction.dim_strides(column)
+            stores_lanes = all(s == 1 for s in strides.stores) and all(s in (0, 1) for s in strides.reads)
+            if not stores_lanes or not isinstance(column.extent, int) or column.extent < 2:
+                continue
+            row = max(rows, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
+            outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
+            direct = all(s == 1 for s in strides.right)
+            if direct:
+                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, False)
+            if _packing_pays(contraction, row, reduced):
+                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, True)
+
+    @staticmethod
+    def _plan(
+        contraction: Contraction,
+        target: Target,
+        lanes: int,
+        column: Dim,
+        row: Dim,
+        outer: list[Dim],
+        reduced: list[Dim],
+        packed: bool,
+    ) -> ColumnTiles:
+        depth, times = _count(reduced), _count(outer)
+        assert isinstance(column.extent, int)
+        rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target)
+        strides = contraction.dim_strides(column).right
+        if packed:
+            turned = any(s != 1 for s in strides)
+            cycles += depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
+        elif _far_rows(contraction, reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS:
+            cycles *= 1.6
+        return ColumnTiles(
+            contraction, target, lanes, column, row, outer, reduced, packed, (rows, vectors), cycles * times
+        )
+
+    def nest(self) -> Nest:
+        """The loops."""
+        names = {name: self.contraction.fresh(name) for name in ("i0", "i1", "j0", "j1", "lane")}
+        names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.reduced)}
+        self.names = names
+        assert isinstance(self.column.extent, int)
+        groups = panels(self.column.extent, self.tile[1], self.lanes)
+        self.packs = [(group, self.pack_buffer(group)) for group in groups] if self.packed else []
+        work = upper(product(tuple(self.contraction.extents.values())))
+        work = None if work is None else 2 * work
+        main = self.over(
+            self.outer,
+            self.contraction.fixed,
+            lambda env: [s for g in groups for s in self.panel_loop(g, env)],
+        )
+        before = [s for group, buffer in self.packs for s in self.pack(group, buffer)]
+        rows, vectors = self.tile
+        notes = [
+            f"tile rows {self.row.names or '-'} by {rows} and columns {self.column.names} by "
+            f"{vectors} vectors of {self.lanes}, accumulators in registers"
+        ]
+        if self.packed:
+            notes.append(f"pack the operand with {self.column.names} into panels")
+        independent = {self.names[n] for n in ("i0", "j0", *(d.names for d in self.outer))}
+        body = parallel([*before, *main], work, independent)
+        return Nest(body, tuple(notes), tuple(b for _, b in self.packs))
+
+    def over(self, dims: list[Dim], env: Env, body) -> list[Stmt]:  # type: ignore[no-untyped-def]
+        """Serial loops over dims around a body that gets the values of all axes so far."""
+        if not dims:
+            return list(body(env))
+        first = dims[0]
+        return loop(
+            self.names[first.names],
+            first.extent,
+            lambda index: self.over(dims[1:], env | first.bind(index), body),
+        )
+
+    def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
+        """All rows against each panel of a group."""
+        return loop(
+            self.names["j0"],
+            group.count,
+            lambda number: [
+                s
+                for run in balanced(self.row.extent, self.tile[0])
+                for s in stepped(
+                    self.names["i0"],
+                    run.start,
+                    run.size,
+                    run.count,
+                    lambda row: self.tile_body(env, row, run.size, group, number),
+                )
+            ],
+        )
+
+    def tile_body(self, env: Env, row: IndexLike, rows: int, group: Panels, number: IndexLike) -> list[Stmt]:
+        """One register tile: clear, accumulate over the reduction, finish."""
+        acc = Buffer(
+            self.contraction.fresh("acc"),
+            self.contraction.anchor.dtype,
+            (rows, group.vectors, group.lanes),
+            "local",
+            "register",
+        )
+
+        def each(body) -> list[Stmt]:  # type: ignore[no-untyped-def]
+            return unroll(
+                self.names["i1"],
+                rows,
+                lambda i: unroll(
+                    self.names["j1"],
+                    group.vectors,
+                    lambda j: lanes(self.names["lane"], group.lanes, lambda lane: body(i, j, lane)),
+                ),
+            )
+
+        def at(env: Env, i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
+            column = number * group.width + (j * group.lanes + lane + group.start)
+            return env | self.row.bind(row + i) | self.column.bind(column)
+
+        def step(full: Env) -> list[Stmt]:
+            return each(
+                lambda i, j, lane: [
+                    accumulate(
+                        acc,
+                        (i, j, lane),
+                        self.term(at(full, i, j, lane), group, number, j * group.lanes + lane),
+                    )
+                ]
+            )
+
+        return [
+            Alloc(acc),
+            *each(lambda i, j, lane: [clear(acc, (i, j, lane))]),
+            *self.over(self.reduced, env, step),
+            *each(
+                lambda i, j, lane: self.contraction.finish(
+                    at(env, i, j, lane), Read(acc, (i, j, lane), acc.dtype)
+                )
+            ),
+        ]
+
+    def term(self, env: Env, group: Panels, number: IndexLike, place: IndexLike) -> Expr:
+        """One product; the right factor comes from the packed panel when there is one."""
+        if not self.packed:
+            return self.contraction.term(env)
+        buffer = next(b for g, b in self.packs if g is group)
+        left = cast(self.contraction.left_at(env), buffer.dtype)
+        return left * Read(
+            buffer, (*self.pack_index(env), number, *self.depth_index(env), place), buffer.dtype
+        )
+
+    # Packing: [batch and further columns][panel][reduction][columns of the panel]
+
+    @property
+    def pack_outer(self) -> list[Dim]:
+        return [d for d in self.outer if d.names[0] in self.contraction.right_axes]
+
+    def pack_buffer(self, group: Panels) -> Buffer:
+        dims = [d.extent for d in self.pack_outer] + [group.count] + [d.extent for d in self.reduced]
+        name = self.contraction.fresh("panel")
+        return Buffer(name, self.contraction.anchor.dtype, (*dims, group.width), "scratch")
+
+    def pack_index(self, env: Env) -> tuple[IndexLike, ...]:
+        return tuple(_join(d, env) for d in self.pack_outer)
+
+    def depth_index(self, env: Env) -> tuple[IndexLike, ...]:
+        return tuple(_join(d, env) for d in self.reduced)
+
+    def pack(self, group: Panels, buffer: Buffer) -> list[Stmt]:
+        """Copy the right operand into the panels of one group."""
+        turned = any(s != 1 for s in self.contraction.dim_strides(self.column).right)
+
+        def copy(env: Env, number: IndexLike, place: IndexLike) -> Stmt:
+            full = env | self.column.bind(number * group.width + (place + group.start))
+            index = (*self.pack_index(env), number, *self.depth_index(env), place)
+            return Store(buffer, index, cast(self.contraction.right_at(full), buffer.dtype))
+
+        def panel(env: Env, number: IndexLike) -> list[Stmt]:
+            if turned:
+                return loop(
+                    self.names["j1"],
+                    group.width,
+                    lambda place: self.over(self.reduced, env, lambda full: [copy(full, number, place)]),
+                )
+            return self.over(
+                self.reduced,
+                env,
+                lambda full: unroll(
+                    self.names["j1"],
+                    group.vectors,
+                    lambda j: lanes(
+                        self.names["lane"],
+                        group.lanes,
+                        lambda lane: [copy(full, number, j * group.lanes + lane)],
+                    ),
+                ),
+            )
+
+        return self.over(
+            self.pack_outer,
+            self.contraction.fixed,
+            lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
+        )
+
+
+def _join(dim: Dim, env: Env) -> IndexLike:
+    """The loop variable that `Dim.bind` split."""
+    index: IndexLike = 0
+    for axis, extent in dim.parts:
+        index = index * extent + env[axis]
+    return index
+
+
+def _count(dims: list[Dim]) -> int:
+    """Iterations of loops; a symbol without bound counts as 64."""
+    return product(tuple(upper(d.extent) or 64 for d in dims))  # type: ignore[return-value]
+
+
+def _packing_pays(contraction: Contraction, row: Dim, reduced: list[Dim]) -> bool:
+    constant = all(isinstance(d.extent, int) for d in reduced)
+    return constant and bool(reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS
+
+
+def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:
+    """Whether consecutive steps of the reduction read rows of the right operand far apart."""
+    if not reduced:
+        return False
+    strides = contraction.dim_strides(reduced[-1]).right
+    return any(abs(s or 0) * contraction.anchor.dtype.size >= PACK_STRIDE for s in strides)

@@ -1,0 +1,208 @@
+"""Register tiles whose lanes run along the reduction, for operands that both store it contiguously."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from intaglio.loop.ir import Alloc, Buffer, Stmt
+from intaglio.loop.recipes.anchor import Nest
+from intaglio.loop.recipes.axes import Contraction, Dim, Env
+from intaglio.loop.recipes.nests import accumulate, clear, lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.tiles import balanced
+from intaglio.ops.expr import Read
+from intaglio.shared.index import IndexLike, product, upper
+from intaglio.shared.target import Target
+
+ALONE = Dim(1, ())
+SUM_CYCLES = 12  # to add up the lanes of one accumulator and finish the element
+TILES_32 = ((4, 4), (1, 8), (2, 8), (8, 1), (8, 2), (3, 6), (6, 3), (5, 5))
+TILES_16 = ((2, 4), (1, 6), (3, 3), (6, 1), (4, 2))
+
+
+@dataclass
+class DotTiles:
+    """One way to run a contraction: rows of both operands against each other."""
+
+    contraction: Contraction
+    target: Target
+    lanes: int
+    row: Dim
+    column: Dim
+    outer: list[Dim]
+    depth: Dim
+    further: list[Dim]
+    tile: tuple[int, int]
+    cycles: float
+    names: dict[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[DotTiles]:
+        """At most one: the contiguous axis of the reduction, the longest rows and columns."""
+        batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
+        rows = contraction.dims(contraction.axes(lambda left, right, out: left and not right))
+        columns = contraction.dims(contraction.axes(lambda left, right, out: right and not left))
+        reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
+        if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
+            return
+        unit = [
+            d
+            for d in reduced
+            if isinstance(d.extent, int)
+            and d.extent >= lanes
+            and all(s == 1 for s in contraction.dim_strides(d).left + contraction.dim_strides(d).right)
+        ]
+        if not unit:
+            return
+        depth = unit[0]
+        row, column = (
+            max(dims, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE) for dims in (rows, columns)
+        )
+        outer = [*batch, *(d for d in (*rows, *columns) if d is not row and d is not column)]
+        further = [d for d in reduced if d is not depth]
+        tile, cycles = _best(row, column, depth, further, lanes, target)
+        yield DotTiles(
+            contraction, target, lanes, row, column, outer, depth, further, tile, cycles * _count(outer)
+        )
+
+    def nest(self) -> Nest:
+        """The loops."""
+        names = ("i0", "i1", "j0", "j1", "lane", "k0", "k1")
+        self.names = {name: self.contraction.fresh(name) for name in names}
+        self.names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.further)}
+        work = upper(product(tuple(self.contraction.extents.values())))
+        body = self.over(self.outer, self.contraction.fixed, self.columns)
+        note = (
+            f"tile rows {self.row.names or '-'} by {self.tile[0]} and columns {self.column.names or '-'} by "
+            f"{self.tile[1]}, {self.lanes} lanes along {self.depth.names}, accumulators in registers"
+        )
+        independent = {self.names[n] for n in ("i0", "j0", *(d.names for d in self.outer))}
+        return Nest(parallel(body, None if work is None else 2 * work, independent), (note,))
+
+    def over(self, dims: list[Dim], env: Env, body: Callable[[Env], list[Stmt]]) -> list[Stmt]:
+        if not dims:
+            return body(env)
+        first = dims[0]
+        return loop(
+            self.names[first.names],
+            first.extent,
+            lambda index: self.over(dims[1:], env | first.bind(index), body),
+        )
+
+    def columns(self, env: Env) -> list[Stmt]:
+        """Tiles of columns around tiles of rows."""
+        return [
+            s
+            for across in balanced(self.column.extent, self.tile[1])
+            for s in stepped(
+                self.names["j0"],
+                across.start,
+                across.size,
+                across.count,
+                lambda column: [
+                    t
+                    for down in balanced(self.row.extent, self.tile[0])
+                    for t in stepped(
+                        self.names["i0"],
+                        down.start,
+                        down.size,
+                        down.count,
+                        lambda row: self.tile_body(env, row, down.size, column, across.size),
+                    )
+                ],
+            )
+        ]
+
+    def tile_body(self, env: Env, row: IndexLike, rows: int, column: IndexLike, columns: int) -> list[Stmt]:
+        dtype = self.contraction.anchor.dtype
+        acc = Buffer(self.contraction.fresh("acc"), dtype, (rows, columns, self.lanes), "local", "register")
+        total = Buffer(self.contraction.fresh("total"), dtype, (rows, columns), "local", "register")
+        assert isinstance(self.depth.extent, int)
+        whole, rest = divmod(self.depth.extent, self.lanes)
+
+        def each(body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
+            return unroll(
+                self.names["i1"], rows, lambda i: unroll(self.names["j1"], columns, lambda j: body(i, j))
+            )
+
+        def at(env: Env, i: IndexLike, j: IndexLike) -> Env:
+            return env | self.row.bind(row + i) | self.column.bind(column + j)
+
+        def wide(full: Env) -> list[Stmt]:
+            return loop(
+                self.names["k0"],
+                whole,
+                lambda k: each(
+                    lambda i, j: lanes(
+                        self.names["lane"],
+                        self.lanes,
+                        lambda lane: [
+                            accumulate(
+                                acc,
+                                (i, j, lane),
+                                self.contraction.term(
+                                    at(full, i, j) | self.depth.bind(k * self.lanes + lane)
+                                ),
+                            )
+                        ],
+                    )
+                ),
+            )
+
+        def narrow(full: Env) -> list[Stmt]:
+            return loop(
+                self.names["k1"],
+                rest,
+                lambda k: each(
+                    lambda i, j: [
+                        accumulate(
+                            total,
+                            (i, j),
+                            self.contraction.term(at(full, i, j) | self.depth.bind(k + whole * self.lanes)),
+                        )
+                    ]
+                ),
+            )
+
+        def lane_loop(body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
+            return lanes(self.names["lane"], self.lanes, body)
+
+        return [
+            Alloc(acc),
+            *each(lambda i, j: lane_loop(lambda lane: [clear(acc, (i, j, lane))])),
+            *self.over(self.further, env, wide),
+            Alloc(total),
+            *each(
+                lambda i, j: [
+                    clear(total, (i, j)),
+                    *lane_loop(lambda lane: [accumulate(total, (i, j), Read(acc, (i, j, lane), dtype))]),
+                ]
+            ),
+            *(self.over(self.further, env, narrow) if rest else ()),
+            *each(lambda i, j: self.contraction.finish(at(env, i, j), Read(total, (i, j), dtype))),
+        ]
+
+
+def _best(
+    row: Dim, column: Dim, depth: Dim, further: list[Dim], lanes: int, target: Target
+) -> tuple[tuple[int, int], float]:
+    """The tile with the least estimated cycles."""
+    found = []
+    assert isinstance(depth.extent, int)
+    steps = (depth.extent // lanes + depth.extent % lanes) * _count(further)
+    for rows, columns in TILES_32 if target.registers >= 32 else TILES_16:
+        cycles = 0.0
+        for down in balanced(upper(row.extent) or 64, rows):
+            for across in balanced(upper(column.extent) or 64, columns):
+                assert isinstance(down.count, int)
+                assert isinstance(across.count, int)
+                size = down.size * across.size
+                one = steps * max(size, down.size + across.size, 4) + SUM_CYCLES * size + 10
+                cycles += one * down.count * across.count
+        found.append((cycles, (rows, columns)))
+    cycles, tile = min(found)
+    return tile, cycles
+
+
+def _count(dims: list[Dim]) -> int:
+    return product(tuple(upper(d.extent) or 64 for d in dims))  # type: ignore[return-value]

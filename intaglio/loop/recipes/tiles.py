@@ -1,0 +1,105 @@
+"""Sizes: how extents split into tiles and vectors, and how many accumulators fit the registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from intaglio.shared.index import IndexLike
+from intaglio.shared.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`count` tiles of `size` from `start` on."""
+
+    start: IndexLike
+    size: int
+    count: IndexLike
+
+    @property
+    def stop(self) -> IndexLike:
+        return self.start + self.size * self.count
+
+
+def balanced(extent: IndexLike, most: int) -> list[Run]:
+    """Split an extent in tiles of at most `most`, of two sizes that differ by one.
+
+    A symbolic extent gets tiles of `most` and single ones for the rest.
+    """
+    if not isinstance(extent, int):
+        whole = extent // most
+        return [Run(0, most, whole), Run(whole * most, 1, extent % most)] if most > 1 else [Run(0, 1, extent)]
+    tiles = -(-extent // most)
+    size, longer = divmod(extent, tiles)
+    runs = []
+    if longer:
+        runs.append(Run(0, size + 1, longer))
+    if tiles - longer:
+        runs.append(Run(longer * (size + 1), size, tiles - longer))
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """`count` panels of `vectors` vectors of `lanes` elements, from `start` on."""
+
+    start: int
+    vectors: int
+    lanes: int
+    count: int
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+
+def panels(extent: int, vectors: int, lanes: int) -> list[Panels]:
+    """Split an extent in balanced panels of at most `vectors` full vectors, then narrower ones."""
+    found: list[Panels] = []
+    whole = extent // lanes
+    for run in balanced(whole, vectors) if whole else []:
+        assert isinstance(run.start, int)
+        assert isinstance(run.count, int)
+        found.append(Panels(run.start * lanes, run.size, lanes, run.count))
+    start, rest, width = whole * lanes, extent % lanes, lanes // 2
+    while rest:
+        if rest >= width:
+            found.append(Panels(start, 1, width, 1))
+            start, rest = start + width, rest - width
+        width //= 2
+    return found
+
+
+def rows_for(vectors: int, target: Target) -> int:
+    """Rows of a register tile so that accumulators, one row of vectors and a broadcast fit the registers."""
+    spare = target.registers - 1 - vectors
+    return max(1, min(spare // vectors, 28 // vectors if target.registers >= 32 else 12 // vectors))
+
+
+def tile_cycles(rows: int, vectors: int) -> float:
+    """Cycles of one step of the reduction: products, loads, or the latency of too few accumulators."""
+    return max(rows * vectors, rows + vectors, 4)
+
+
+def best_tile(
+    rows: IndexLike, columns: int, depth: int, lanes: int, target: Target
+) -> tuple[int, int, float]:
+    """The tile (rows, vectors) with the least estimated cycles for a whole product, and those cycles.
+
+    `rows` may be symbolic and counts as many then.
+    """
+    found: list[tuple[float, int, int]] = []
+    many = rows if isinstance(rows, int) else 64
+    for vectors in range(1, min(8, max(1, columns // lanes)) + 1):
+        most = min(rows_for(vectors, target), many)
+        if vectors > 4 and most > 3:
+            continue
+        cycles = 0.0
+        for panel in panels(columns, vectors, lanes):
+            for run in balanced(many, most):
+                assert isinstance(run.count, int)
+                work = depth * tile_cycles(run.size, panel.vectors) + 3 * run.size * panel.vectors + 12
+                cycles += work * run.count * panel.count
+        found.append((cycles, vectors, most))
+    cycles, vectors, most = min(found)
+    return most, vectors, cycles
