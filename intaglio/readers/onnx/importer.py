@@ -60,8 +60,13 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 class Importer:
     """Imports one model; `scope` maps names of the ONNX graph to operands, inner graphs see outer names."""
 
-    def __init__(self, model: onnx.ModelProto, directory: Path | None, bounds: dict[str, int],
-                 shapes: dict[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        directory: Path | None,
+        bounds: dict[str, int],
+        shapes: dict[str, Sequence[int]],
+    ) -> None:
         self.model = model
         self.directory = directory
         self.bounds = bounds
@@ -98,7 +103,9 @@ class Importer:
         if info.name in self.shapes:
             shape: tuple[IndexLike, ...] = tuple(self.shapes[info.name])
         elif not tensor.HasField("shape"):
-            raise ShapeError(f"input {info.name!r} has no shape", hint=f"load(..., shapes={{{info.name!r}: [...]}})")
+            raise ShapeError(
+                f"input {info.name!r} has no shape", hint=f"load(..., shapes={{{info.name!r}: [...]}})"
+            )
         else:
             shape = tuple(self.extent(d, f"{info.name}_{k}") for k, d in enumerate(tensor.shape.dim))
         return TensorType(self.element_type(tensor.elem_type), shape)
@@ -158,8 +165,10 @@ class Importer:
         if not isinstance(operand, np.ndarray):
             raise UnsupportedError("a sequence or optional cannot be a tensor here")
         if operand.dtype == object:
-            raise UnsupportedError("a shape with symbols cannot be computed at run time",
-                                   hint="give the symbols fixed sizes with shapes=")
+            raise UnsupportedError(
+                "a shape with symbols cannot be computed at run time",
+                hint="give the symbols fixed sizes with shapes=",
+            )
         return self.graph.constant(operand)
 
     def attribute(self, attribute: onnx.AttributeProto) -> Any:
@@ -174,7 +183,7 @@ class Importer:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
-        if isinstance(value, (list, tuple)) or hasattr(value, "__iter__") and not isinstance(value, str):
+        if isinstance(value, (list, tuple)) or (hasattr(value, "__iter__") and not isinstance(value, str)):
             return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value]
         return value
 

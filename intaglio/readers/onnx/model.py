@@ -42,8 +42,9 @@ def read_model(source: str | Path | bytes | Message) -> tuple[onnx.ModelProto, P
         try:
             model.ParseFromString(data)
         except DecodeError as error:
-            raise FileFormatError(f"{name} is not an ONNX model: {error}",
-                                  hint="it may be truncated, or a Git LFS pointer") from error
+            raise FileFormatError(
+                f"{name} is not an ONNX model: {error}", hint="it may be truncated, or a Git LFS pointer"
+            ) from error
     if not isinstance(model, onnx.ModelProto) or not model.HasField("graph"):
         raise FileFormatError("the file has no ONNX graph", hint="it may be empty or of another format")
     _check_operator_sets(model)
@@ -65,7 +66,8 @@ def _check_operator_sets(model: onnx.ModelProto) -> None:
         if one.domain in ("", "ai.onnx") and not OLDEST <= one.version <= NEWEST:
             raise UnsupportedError(
                 f"the model uses operator set {one.version}; {OLDEST} to {NEWEST} are supported",
-                hint="export it again, or convert it with onnx.version_converter")
+                hint="export it again, or convert it with onnx.version_converter",
+            )
     if not any(one.domain in ("", "ai.onnx") for one in model.opset_import) and model.graph.node:
         raise FileFormatError("the model does not say which operator set it uses")
 
@@ -114,7 +116,9 @@ def _with_external_data(tensor: TensorProto, directory: Path | None, shown: str)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     if directory is None:
-        raise FileFormatError(f"{shown} lies in the file {location!r}, but the model was not loaded from a file")
+        raise FileFormatError(
+            f"{shown} lies in the file {location!r}, but the model was not loaded from a file"
+        )
     path = (directory / location).resolve()
     if not location or directory not in path.parents:
         raise FileFormatError(f"{shown} lies in {location!r}, outside of the model's directory")

@@ -40,8 +40,10 @@ def find_handler(domain: str, name: str, version: int) -> Handler:
     suitable = [h for since, h in _HANDLERS.get((domain, name), ()) if since <= version]
     if not suitable:
         shown = f"{domain or 'ai.onnx'}.{name}"
-        raise UnsupportedError(f"operator {shown} (operator set {version}) is not supported",
-                               hint="simplify the model, or replace the operator before exporting")
+        raise UnsupportedError(
+            f"operator {shown} (operator set {version}) is not supported",
+            hint="simplify the model, or replace the operator before exporting",
+        )
     return suitable[-1]
 
 
@@ -85,7 +87,8 @@ class OnnxCall:
             return operand
         raise UnsupportedError(
             f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling",
-            hint="fix the input shapes or export with constants")
+            hint="fix the input shapes or export with constants",
+        )
 
     def ints(self, operand: Operand | None, what: str) -> tuple[Any, ...]:
         """A static list of integers (or symbolic extents)."""

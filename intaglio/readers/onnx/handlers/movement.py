@@ -1,0 +1,184 @@
+"""Operators that move elements: reshape, transpose, slice, concatenate, pad, gather and their kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from intaglio.graph.ir import Value
+from intaglio.ops.dispatch import broadcast_shapes, type_of
+from intaglio.ops.registry import lookup
+from intaglio.readers.onnx.handlers.elementwise import is_symbolic
+from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.shared.errors import ShapeError
+from intaglio.shared.index import IndexLike, product
+
+
+def reshape_to(x: Operand, shape: tuple[IndexLike, ...]) -> Any:
+    """`x` under another shape, known array or graph value."""
+    if isinstance(x, np.ndarray):
+        return x.reshape([int(e) for e in shape])  # type: ignore[arg-type]
+    return lookup("reshape")(x, shape=shape)
+
+
+@onnx_op("Reshape")
+def reshape(call: OnnxCall, x: Operand, target: Operand) -> Any:
+    wanted = list(call.ints(target, "the shape"))
+    before = x.shape
+    if not call.attr("allowzero", 0):
+        wanted = [before[k] if e == 0 and k < len(before) else e for k, e in enumerate(wanted)]
+    if wanted.count(-1) > 1:
+        raise ShapeError(f"Reshape: shape {wanted} leaves more than one extent open")
+    if -1 in wanted:
+        known = product(tuple(e for e in wanted if e != -1))
+        total = product(before)
+        if known == 0 or (isinstance(total, int) and isinstance(known, int) and total % known):
+            raise ShapeError(f"Reshape: {type_of(x)} cannot become {wanted}")
+        wanted[wanted.index(-1)] = total // known
+    return reshape_to(x, tuple(wanted))
+
+
+@onnx_op("Flatten")
+def flatten(call: OnnxCall, x: Operand) -> Any:
+    rank = len(x.shape)
+    axis = call.attr("axis", 1)
+    axis = axis + rank if axis < 0 else axis
+    return reshape_to(x, (product(x.shape[:axis]), product(x.shape[axis:])))
+
+
+def normal_axes(axes: Any, rank: int, what: str) -> tuple[int, ...]:
+    """Axes counted from 0, increasing. Raises ShapeError for one out of range or repeated."""
+    result = tuple(sorted(int(k) + rank if k < 0 else int(k) for k in axes))
+    if any(not 0 <= k < rank for k in result) or len(set(result)) != len(result):
+        raise ShapeError(f"{what}: axes {list(axes)} do not fit rank {rank}")
+    return result
+
+
+@onnx_op("Squeeze")
+def squeeze(call: OnnxCall, x: Operand, axes: Operand | None = None) -> Any:
+    given = call.attr("axes") if axes is None else call.ints(axes, "the axes")
+    chosen = (
+        [k for k, e in enumerate(x.shape) if e == 1]
+        if given is None
+        else normal_axes(given, len(x.shape), "Squeeze")
+    )
+    if any(x.shape[k] != 1 for k in chosen):
+        raise ShapeError(f"Squeeze: axes {list(chosen)} of {list(x.shape)} are not all of extent 1")
+    return reshape_to(x, tuple(e for k, e in enumerate(x.shape) if k not in chosen))
+
+
+@onnx_op("Unsqueeze")
+def unsqueeze(call: OnnxCall, x: Operand, axes: Operand | None = None) -> Any:
+    given = call.attr("axes") if axes is None else call.ints(axes, "the axes")
+    chosen = normal_axes(given, len(x.shape) + len(given), "Unsqueeze")
+    rest = iter(x.shape)
+    return reshape_to(x, tuple(1 if k in chosen else next(rest) for k in range(len(x.shape) + len(chosen))))
+
+
+@onnx_op("Transpose")
+def transpose(call: OnnxCall, x: Operand) -> Any:
+    perm = tuple(call.attr("perm", list(reversed(range(len(x.shape))))))
+    return lookup("transpose")(x, perm=perm)
+
+
+@onnx_op("Concat")
+def concat(call: OnnxCall, *inputs: Operand) -> Any:
+    axis = call.required("axis")
+    axis = axis + len(inputs[0].shape) if axis < 0 else axis
+    if is_symbolic(*inputs):
+        return np.concatenate([np.asarray(x, object) for x in inputs], axis)
+    return inputs[0] if len(inputs) == 1 else lookup("concat")(*inputs, axis=axis)
+
+
+@onnx_op("Expand")
+def expand(call: OnnxCall, x: Operand, target: Operand) -> Any:
+    shape = broadcast_shapes("Expand", [x.shape, call.ints(target, "the shape")])
+    return x if shape == x.shape else lookup("broadcast")(x, shape=shape)
+
+
+@onnx_op("Slice", 1)
+def slice_1(call: OnnxCall, x: Operand) -> Any:
+    starts, ends = call.required("starts"), call.required("ends")
+    return take_slice(x, starts, ends, call.attr("axes", list(range(len(starts)))), [1] * len(starts))
+
+
+@onnx_op("Slice", 10)
+def slice_10(
+    call: OnnxCall,
+    x: Operand,
+    starts: Operand,
+    ends: Operand,
+    axes: Operand | None = None,
+    steps: Operand | None = None,
+) -> Any:
+    first, last = call.ints(starts, "the starts"), call.ints(ends, "the ends")
+    chosen = range(len(first)) if axes is None else call.ints(axes, "the axes")
+    return take_slice(
+        x, first, last, chosen, [1] * len(first) if steps is None else call.ints(steps, "the steps")
+    )
+
+
+def take_slice(x: Operand, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
+    """`x[start:end:step]` on some axes, limits clamped as in Python."""
+    rank = len(x.shape)
+    bounds: list[Any] = [(0, extent, 1) for extent in x.shape]
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        k = int(axis) + rank if axis < 0 else int(axis)
+        extent = x.shape[k]
+        if isinstance(extent, int):
+            bounds[k] = slice(int(start), _open(int(end), int(step)), int(step)).indices(extent)
+        else:
+            bounds[k] = (
+                start if start >= 0 else extent + start,
+                extent if end > 2**31 - 2 else (end if end >= 0 else extent + end),
+                step,
+            )
+    if isinstance(x, np.ndarray):
+        return x[tuple(slice(a, b if b >= 0 else None, s) for a, b, s in bounds)]
+    starts_, stops, steps_ = zip(*bounds, strict=True) if bounds else ((), (), ())
+    return lookup("slice")(x, start=tuple(starts_), stop=tuple(stops), step=tuple(steps_))
+
+
+def _open(end: int, step: int) -> int | None:
+    return None if step < 0 and end < -(2**31) else end
+
+
+@onnx_op("Gather")
+def gather(call: OnnxCall, x: Operand, indices: Operand) -> Any:
+    axis = call.attr("axis", 0)
+    axis = axis + len(x.shape) if axis < 0 else axis
+    if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray):
+        return np.take(x, indices, axis)
+    return lookup("gather")(x, indices, axis=axis)
+
+
+@onnx_op("Split")
+def split(call: OnnxCall, x: Operand, sizes: Operand | None = None) -> Any:
+    axis = call.attr("axis", 0)
+    axis = axis + len(x.shape) if axis < 0 else axis
+    extent = x.shape[axis]
+    given = call.attr("split") if sizes is None else call.ints(sizes, "the sizes")
+    if given is None:
+        count = call.attr("num_outputs", call.outputs)
+        step = -(-extent // count)
+        given = [step] * (count - 1) + [extent - step * (count - 1)]
+    parts, start = [], 0
+    for length in given:
+        parts.append(take_slice(x, [start], [start + length], [axis], [1]))
+        start += length
+    return tuple(parts)
+
+
+@onnx_op("Tile")
+def tile(call: OnnxCall, x: Operand, repeats: Operand) -> Any:
+    counts = call.ints(repeats, "the repeats")
+    if isinstance(x, np.ndarray):
+        return np.tile(x, counts)
+    spread = tuple(e for extent in x.shape for e in (1, extent))
+    wide = tuple(e for count, extent in zip(counts, x.shape, strict=True) for e in (count, extent))
+    whole = tuple(count * extent for count, extent in zip(counts, x.shape, strict=True))
+    return reshape_to(lookup("broadcast")(reshape_to(x, spread), shape=wide), whole)
+
+
+__all__ = ["Value", "normal_axes", "reshape_to", "take_slice"]
