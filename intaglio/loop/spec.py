@@ -29,7 +29,7 @@ from intaglio.loop.ir import (
 from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read
 from intaglio.shared import dtypes
 from intaglio.shared.errors import VerifyError
-from intaglio.shared.index import Index, IndexLike, Var, interval, substitute
+from intaglio.shared.index import Div, Index, IndexLike, Var, interval, substitute, var_index
 
 INTRINSIC = {"where": 3, "cast": 1, "bitcast": 1}
 
@@ -109,11 +109,22 @@ class _Scope:
             coef = index.coefficient(var) if isinstance(index, Index) else None
             if coef is not None:
                 index = substitute(index, {var: last if coef > 0 else first})
-        return index
+        return _without_quotients(index)
 
-    def lowest(self, index: IndexLike) -> IndexLike:
-        """A bound from below."""
-        return self.highest(index * -1) * -1
+    def inside(self, place: IndexLike, extent: IndexLike) -> bool:
+        """Whether `0 <= place < extent`, as far as bounds are known."""
+        above = [interval(e)[1] for e in (place - extent, self.highest(place - extent))]
+        below = [interval(e)[1] for e in (place * -1, self.highest(place * -1))]
+        return all(any(b is None or b < limit for b in bounds) for bounds, limit in ((above, 0), (below, 1)))
+
+
+def _without_quotients(index: IndexLike) -> IndexLike:
+    """A bound from above with `d * (x // d)` as `x` where x has a symbol, so that symbols cancel."""
+    if isinstance(index, Index):
+        for atom, coef in index.terms:
+            if isinstance(atom, Div) and isinstance(atom.den, int) and coef > 0 and coef % atom.den == 0:
+                return _without_quotients(index - var_index(atom) * coef + atom.num * (coef // atom.den))
+    return index
 
 
 def _verify_declarations(program: Program) -> None:
@@ -315,8 +326,7 @@ def _verify_place(buffer: Buffer, index: tuple[IndexLike, ...], scope: _Scope, g
     if guarded or scope.guarded:
         return
     for axis, (place, extent) in enumerate(zip(index, buffer.shape, strict=True)):
-        (lo, _), (_, over) = interval(scope.lowest(place)), interval(scope.highest(place - extent))
-        if (lo is not None and lo < 0) or (over is not None and over >= 0):
+        if not scope.inside(place, extent):
             raise scope.fail(f"index {place} of axis {axis} leaves {buffer!r}")
 
 

@@ -61,7 +61,7 @@ def program_of(
     kernel = Kernel("kernel", params, (out, *nest.scratch), nest.body, schedule=nest.notes)
     symbols = {v: None for p in params for e in p.shape if not isinstance(e, int) for v in e.variables}
     program = Program(
-        "case",
+        "nest",
         inputs=[*inputs, *extra],
         outputs=[out],
         scratch=list(nest.scratch),

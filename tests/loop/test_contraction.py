@@ -1,0 +1,142 @@
+"""Contraction recipes against NumPy, by the interpreter: forms, edges, merged axes, epilogues, symbols."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recipe_cases import AVX2, AVX512, program_of, run, types_of
+
+from intaglio.loop.ir import Buffer, For, Program, walk
+from intaglio.loop.ir import Store as StoreTo
+from intaglio.ops.expr import Apply, Const, Read
+from intaglio.shared.dtypes import f32
+from intaglio.shared.index import variable
+from intaglio.shared.types import TensorType
+
+RNG = np.random.default_rng(0)
+
+
+def operands(spec: str, extents: dict[str, int], dtype=np.float32) -> tuple[np.ndarray, np.ndarray]:
+    left, right = spec.split("->")[0].split(",")
+    made = (
+        RNG.integers(-4, 5, [extents[x] for x in axes])
+        if np.dtype(dtype).kind == "i"
+        else RNG.standard_normal([extents[x] for x in axes])
+        for axes in (left, right)
+    )
+    a, b = (array.astype(dtype) for array in made)
+    return a, b
+
+
+def check(spec: str, extents: dict[str, int], target=AVX512, dtype=np.float32) -> Program | None:
+    a, b = operands(spec, extents, dtype)
+    program = program_of("dot", types_of(a, b), {"spec": spec}, target)
+    if program is not None:
+        want = np.einsum(spec, a.astype(np.float64), b.astype(np.float64))
+        scale = max(1.0, np.abs(want).max())
+        np.testing.assert_allclose(run(program, [a, b]) / scale, want / scale, atol=2e-6)
+    return program
+
+
+SPECS = ["mk,kn->mn", "mk,nk->mn", "km,kn->mn", "km,nk->mn", "mk,kn->nm", "nk,mk->mn"]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("target", [AVX512, AVX2], ids=lambda t: t.name)
+@pytest.mark.parametrize("sizes", [(128, 40, 10), (1, 300, 128), (33, 7, 65), (9, 64, 200), (8, 130, 16)])
+def test_matrix_products(spec, target, sizes):
+    assert check(spec, dict(zip("mkn", sizes, strict=True)), target) is not None
+
+
+@pytest.mark.parametrize(
+    ("spec", "sizes"),
+    [
+        ("bmk,bkn->bmn", (3, 14, 9, 20)),
+        ("bhmk,bhnk->bhmn", (2, 3, 14, 32, 20)),
+        ("bmhk,bnhk->bhmn", (2, 14, 3, 32, 20)),
+        ("bhmn,bnhk->bmhk", (2, 3, 14, 20, 32)),
+        ("btk,kn->btn", (4, 5, 16, 32)),
+        ("btk,nk->btn", (4, 5, 16, 32)),
+        ("btk,btn->kn", (4, 5, 16, 32)),
+        ("m,n->mn", (33, 70)),
+        ("k,kn->n", (33, 70)),
+        ("mk,k->m", (33, 70)),
+        ("abk,cdk->abcd", (3, 4, 18, 5, 6)),
+        ("akb,kc->abc", (3, 11, 4, 40)),
+    ],
+)
+def test_batches_and_many_axes(spec, sizes):
+    letters = dict.fromkeys(spec.split("->")[0].replace(",", ""))
+    assert check(spec, dict(zip(letters, sizes, strict=True))) is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.int64])
+def test_other_element_types(dtype):
+    program = check("mk,kn->mn", {"m": 13, "k": 21, "n": 27}, dtype=dtype)
+    assert program is not None
+
+
+def test_rows_far_apart_are_packed():
+    program = check("mk,kn->mn", {"m": 40, "k": 12, "n": 600})
+    assert program is not None
+    assert program.scratch
+    assert any("pack" in note for note in program.kernels[0].schedule)
+
+
+def test_large_products_use_threads_and_small_ones_do_not():
+    def kinds(m: int) -> set[str]:
+        program = program_of(
+            "dot", [TensorType(f32, (m, 64)), TensorType(f32, (64, 64))], {"spec": "mk,kn->mn"}, AVX512
+        )
+        assert program is not None
+        return {s.kind for s in walk(program.kernels[0].body) if isinstance(s, For)}
+
+    assert "parallel" in kinds(256)
+    assert "parallel" not in kinds(8)
+
+
+def test_tiny_products_are_left_to_plain_loops():
+    assert (
+        program_of("dot", [TensorType(f32, (2, 3)), TensorType(f32, (3, 4))], {"spec": "mk,kn->mn"}, AVX512)
+        is None
+    )
+
+
+@pytest.mark.parametrize("spec", ["mk,kn->mn", "mk,nk->mn"])
+def test_epilogue_with_bias_and_relu(spec):
+    a, b = operands(spec, {"m": 21, "k": 48, "n": 37})
+    bias, other = Buffer("bias", f32, (37,), "input"), Buffer("other", f32, (21, 37), "input")
+
+    def finish(y, index, acc):
+        total = acc + Read(bias, index[1:], f32)
+        return [StoreTo(y, index, Apply("mul", (total, Read(other, index, f32) + Const(1.0, f32)), f32))]
+
+    program = program_of("dot", types_of(a, b), {"spec": spec}, AVX512, finish, (bias, other))
+    assert program is not None
+    extra = [RNG.standard_normal(37).astype(np.float32), RNG.standard_normal((21, 37)).astype(np.float32)]
+    want = (np.einsum(spec, a, b) + extra[0]) * (extra[1] + 1)
+    np.testing.assert_allclose(run(program, [a, b, *extra]), want, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 14, 40])
+@pytest.mark.parametrize("spec", ["mk,kn->mn", "mk,nk->mn"])
+def test_symbolic_rows(spec, batch):
+    n = variable("batch", 64, lo=1)
+    a, b = operands(spec, {"m": batch, "k": 20, "n": 32})
+    program = program_of("dot", [TensorType(f32, (n, 20)), types_of(b)[0]], {"spec": spec}, AVX512)
+    assert program is not None
+    np.testing.assert_allclose(run(program, [a, b], {"batch": batch}), np.einsum(spec, a, b), atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(SPECS),
+    st.integers(1, 45),
+    st.integers(1, 45),
+    st.integers(1, 70),
+    st.sampled_from([AVX512, AVX2]),
+)
+def test_any_size(spec, m, k, n, target):
+    check(spec, {"m": m, "k": k, "n": n}, target)
