@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from intaglio.loop.ir import Program, Reduce, walk
 from intaglio.native import tree as c
-from intaglio.native.emit_driver import EXPORT, DriverEmitter, pool_functions
+from intaglio.native.emit_driver import DriverEmitter, pool_functions
 from intaglio.native.emit_kernel import KernelEmitter
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import RESERVED, Names, sanitise
@@ -30,7 +30,6 @@ def translation_unit(program: Program, target: Target) -> c.Unit:
     prefix = sanitise(program.name)
     helpers = Helpers()
     helpers.headers |= {"stdbool.h", "stdint.h"}
-    helpers.use(EXPORT)
     entry_points = {f"{prefix}_{part}" for part in ("run", "pool_create", "pool_destroy", *program.phases)}
     names = Names(RESERVED | entry_points)
     kernels = [KernelEmitter(k, names.unique(k.name), program.symbols, target, helpers).emit()

@@ -25,8 +25,6 @@ _ENTRY = (
     c.Param(c.VOID_POINTER, "pool"),
 )
 
-EXPORT = "EXPORT"
-
 
 class DriverEmitter:
     """Emits the entry points of a program."""
@@ -44,7 +42,9 @@ class DriverEmitter:
         self.variables = {v: self.names.unique(v.name) for v in program.symbols}
         self.used: set[Var] = set()
         self.index = IndexEmitter(helpers, self.variable, self._dynamic)
-        self.context = Context(helpers, self.names, self.variable, self.element, c.INT64)
+        self.context = Context(
+            helpers, self.names, self.variable, self.buffers.__getitem__, self.element, c.INT64
+        )
 
     def run(self) -> c.Function:
         """`NAME_run`: all phases in order."""
@@ -58,7 +58,6 @@ class DriverEmitter:
             tuple(body),
             ("Run everything once.",),
             static=False,
-            export=EXPORT,
         )
 
     def phase(self, phase: str) -> c.Function:
@@ -69,9 +68,7 @@ class DriverEmitter:
         body: list[c.Stmt] = [*self._pointers(block), *self._symbols(), *self._unused(block), *calls]
         body.append(c.Return(c.number(0)))
         doc = (f"{phase}: buffers are {self._order()}",)
-        return c.Function(
-            c.INT, f"{self.prefix}_{phase}", _ENTRY, tuple(body), doc, static=False, export=EXPORT
-        )
+        return c.Function(c.INT, f"{self.prefix}_{phase}", _ENTRY, tuple(body), doc, static=False)
 
     def _order(self) -> str:
         fixed = [b for b in self.program.buffers if b.role != "scratch"]
@@ -211,8 +208,8 @@ def pool_functions(prefix: str, threaded: bool, helpers: Helpers) -> tuple[c.Ite
         destroy = [c.Do(c.Cast(c.VOID, c.Name("pool")))]
     return (
         c.Function(c.VOID_POINTER, f"{prefix}_pool_create", (threads,), tuple(create),
-                   ("Threads for the calls; NULL when one is enough or none can be had.",), static=False, export=EXPORT),
-        c.Function(c.VOID, f"{prefix}_pool_destroy", (pool,), tuple(destroy), (), static=False, export=EXPORT),
+                   ("Threads for the calls; NULL when one is enough or none can be had.",), static=False),
+        c.Function(c.VOID, f"{prefix}_pool_destroy", (pool,), tuple(destroy), (), static=False),
     )  # fmt: skip
 
 

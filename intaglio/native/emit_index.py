@@ -25,26 +25,27 @@ class IndexEmitter:
         """The expression in C, terms with a plus first."""
         if isinstance(value, int):
             return number(value)
-        terms = [
-            *((c, atom) for atom, c in value.terms if c > 0),
-            *((c, atom) for atom, c in value.terms if c < 0),
-        ]
+        coefs = list(dict.fromkeys(coef for _, coef in value.terms))
+        coefs.sort(key=lambda coef: coef < 0)
         total: Expr | None = None
-        if terms[0][0] < 0 and value.const:
+        if coefs[0] < 0 and value.const:
             total = number(value.const)
-        for coef, atom in terms:
-            term = self._scaled(atom, abs(coef))
+        for coef in coefs:
+            term = self._scaled([atom for atom, own in value.terms if own == coef], abs(coef))
             if total is None:
                 total = term if coef > 0 else Unary("-", term)
             else:
                 total = Binary("+" if coef > 0 else "-", total, term)
         assert total is not None
-        if value.const and terms[0][0] > 0:
+        if value.const and coefs[0] > 0:
             total = Binary("+" if value.const > 0 else "-", total, number(abs(value.const)))
         return total
 
-    def _scaled(self, atom: Atom, coef: int) -> Expr:
-        spelled = self._atom(atom)
+    def _scaled(self, atoms: list[Atom], coef: int) -> Expr:
+        """`(i + k) * coef`: what has the same factor stands together."""
+        spelled = self._atom(atoms[0])
+        for atom in atoms[1:]:
+            spelled = Binary("+", spelled, self._atom(atom))
         return spelled if coef == 1 else Binary("*", spelled, number(coef))
 
     def _atom(self, atom: Atom) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from intaglio.loop import places
@@ -23,10 +23,13 @@ from intaglio.loop.ir import (
 from intaglio.native import emit_functions as functions
 from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter, fits_int
+from intaglio.native.emit_lanes import LanesEmitter
 from intaglio.native.emit_value import Context, ValueEmitter
+from intaglio.native.emit_vector import Lanes, NoVectorForm, lanes_of, vector_arrays
 from intaglio.native.helper import c_type
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import Names
+from intaglio.native.runtime_vector import vector_name
 from intaglio.ops.expr import Expr, IndexValue, Read
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
@@ -68,7 +71,10 @@ class KernelEmitter:
         self.variables = {v: self.names.unique(v.name) for v in self.symbols}
         self.loops: dict[Var, str] = {}
         self.index_type = c.INT if all(map(fits_int, every_index(kernel))) and not self.symbols else c.INT64
-        self.context = Context(helpers, self.names, self.variable, self.element, self.index_type)
+        self.vectors = vector_arrays(kernel, target)
+        self.context = Context(
+            helpers, self.names, self.variable, self.buffers.__getitem__, self.element, self.index_type
+        )
 
     def emit(self) -> EmittedKernel:
         """The C of the kernel."""
@@ -96,7 +102,16 @@ class KernelEmitter:
         base = c.Name(self.buffers[buffer])
         if not buffer.shape and buffer.role == "local" and buffer not in self.kernel.params:
             return base
+        if buffer in self.vectors:
+            return self.vector_element(base, index, emitter)
         return c.Element(base, emitter.emit(places.flat(buffer, index)))
+
+    @staticmethod
+    def vector_element(base: c.Expr, index: tuple[IndexLike, ...], emitter: IndexEmitter) -> c.Expr:
+        """A vector of an array of vectors, or with an index for the last axis too, one lane of it."""
+        for place in index:
+            base = c.Element(base, emitter.emit(place))
+        return base
 
     def value(self, value: Expr, dtype: DType, out: list[c.Stmt]) -> c.Expr:
         return ValueEmitter(self.context, value, dtype).emit(out)
@@ -148,6 +163,11 @@ class KernelEmitter:
                 f"kernel {self.kernel.name}: local array {buffer!r} is too large for the stack",
                 hint="make it a scratch parameter",
             )
+        if buffer in self.vectors:
+            *dims, lanes = (extent for extent in buffer.shape if isinstance(extent, int))
+            type_ = c.Type(self.helpers.use(vector_name(buffer.dtype, lanes)))
+            out.append(c.Declare(type_, name, tuple(dims)))
+            return
         align = 64 if size * buffer.dtype.size >= 64 else 0
         out.append(c.Declare(type_, name, (max(size, 1),), align=align))
 
@@ -170,20 +190,46 @@ class KernelEmitter:
         dtype = statement.buffer.dtype
         wide = dtype.arithmetic
         value = self.value(statement.value, wide, out)
-        target = self.target_of(statement, out)
+        out.append(self.accumulated(statement, self.target_of(statement, out), value))
+
+    def accumulated(self, statement: Reduce, target: c.Expr, value: c.Expr) -> c.Stmt:
+        """`target = combine(target, value)` for a value of the arithmetic type."""
+        dtype = statement.buffer.dtype
+        wide = dtype.arithmetic
         plain = dtype == wide and (dtype.is_float or (dtype.kind == "uint" and dtype.size >= 4))
         if plain and statement.combine in ("add", "mul"):
-            out.append(c.Assign(target, value, functions.ARITHMETIC[statement.combine] + "="))
-            return
+            return c.Assign(target, value, functions.ARITHMETIC[statement.combine] + "=")
         held = functions.convert(target, dtype, wide, self.helpers)
         combined = functions.spell(statement.combine, wide, (held, value), self.helpers)
-        out.append(c.Assign(target, functions.convert(combined, wide, dtype, self.helpers)))
+        return c.Assign(target, functions.convert(combined, wide, dtype, self.helpers))
 
     def loop(self, loop: For, out: list[c.Stmt]) -> None:
+        lanes = lanes_of(loop, self.target)
+        if lanes is None or not self.vector_loop(loop, lanes, out):
+            self.loop_around(loop, out, self.block)
+
+    def vector_loop(self, loop: For, lanes: Lanes, out: list[c.Stmt]) -> bool:
+        """The loop's body on vectors; False, and nothing done, when it has no vector form."""
+        helpers, taken, buffers = self.helpers.snapshot(), set(self.names.taken), dict(self.buffers)
+        body: list[c.Stmt] = []
+        try:
+            LanesEmitter(self, lanes).block(loop.body, body)
+        except NoVectorForm:
+            self.helpers.restore(helpers)
+            self.names.taken = taken
+            self.buffers.clear()
+            self.buffers.update(buffers)
+            return False
+        declares = any(isinstance(s, c.Declare) for s in body)
+        out.extend([c.Scope(tuple(body))] if declares and out else body)
+        return True
+
+    def loop_around(self, loop: For, out: list[c.Stmt], emit: Callable[[Block, list[c.Stmt]], None]) -> None:
+        """The loop in C around what `emit` makes of its body."""
         start, stop = self.bound(loop.start, out), self.bound(loop.stop, out)
         name = self.loops[loop.var] = self.names.unique(loop.var.name)
         body: list[c.Stmt] = []
-        self.block(loop.body, body)
+        emit(loop.body, body)
         del self.loops[loop.var]
         self.names.taken.discard(name)
         out.append(c.Loop(self.index_type, name, start, stop, loop.step, tuple(body), self.hints(loop)))

@@ -29,6 +29,7 @@ class Context:
     helpers: Helpers
     names: Names
     variable: Callable[[Var], str]
+    name: Callable[[Buffer], str]
     element: Callable[[Buffer, tuple[IndexLike, ...], IndexEmitter], c.Expr]
     index_type: c.Type
 

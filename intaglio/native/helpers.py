@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from intaglio.native import runtime, runtime_convert, runtime_hints, runtime_threads
+from intaglio.native import runtime, runtime_convert, runtime_hints, runtime_threads, runtime_vector
 from intaglio.native.helper import Helper
 from intaglio.native.tree import Verbatim
+from intaglio.shared.dtypes import DType
 
 
 class Helpers:
@@ -26,6 +27,16 @@ class Helpers:
             self.headers.update(helper.headers)
         return name
 
+    def use_lanewise(self, function: str, dtype: DType, lanes: int, arity: int) -> str:
+        """Ask for the vector form of a scalar C function; returns its name."""
+        name = f"{function}_{runtime_vector.vector_name(dtype, lanes)}"
+        if name not in self.found:
+            helper = runtime_vector.lanewise(function, dtype, lanes, arity)
+            for needed in helper.needs:
+                self.use(needed)
+            self.found[name] = helper
+        return name
+
     def items(self) -> Iterator[Verbatim]:
         for helper in self.found.values():
             yield Verbatim(helper.text)
@@ -39,7 +50,13 @@ class Helpers:
 
 def find(name: str) -> Helper:
     """The helper of that name, from the first table that has it."""
-    for table in (runtime_threads.make, runtime_hints.make, runtime_convert.make, runtime.make):
+    for table in (
+        runtime_threads.make,
+        runtime_hints.make,
+        runtime_convert.make,
+        runtime_vector.make,
+        runtime.make,
+    ):
         made = table(name)
         if made is not None:
             return made

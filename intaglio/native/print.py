@@ -79,8 +79,7 @@ def prototype(function: Function) -> str:
 
 def _signature(function: Function) -> list[str]:
     params = [_declarator(p.type, p.name) for p in function.params] or ["void"]
-    before = "static " if function.static else f"{function.export} " if function.export else ""
-    head = f"{before}{_declarator(function.result, function.name)}("
+    head = f"{'static ' if function.static else ''}{_declarator(function.result, function.name)}("
     return _filled(head, params, ") {", INDENT * 2)
 
 

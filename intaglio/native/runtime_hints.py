@@ -12,14 +12,6 @@ def make(name: str) -> Helper | None:
 
 _HELPERS = {
     "PRAGMA": Helper("#define PRAGMA(text) _Pragma(#text)"),
-    "EXPORT": Helper(
-        """/* seen from outside of a shared library */
-#if defined(__GNUC__)
-#define EXPORT __attribute__((visibility("default")))
-#else
-#define EXPORT
-#endif"""
-    ),
     "UNROLL": Helper(
         """/* the next loop is written out n times */
 #if defined(__clang__)

@@ -182,7 +182,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function definition; `doc` is the comment above it, `export` a macro before one seen from outside."""
+    """A function definition; `doc` is the comment above it."""
 
     result: Type
     name: str
@@ -190,7 +190,6 @@ class Function:
     body: tuple[Stmt, ...]
     doc: tuple[str, ...] = ()
     static: bool = True
-    export: str = ""
 
 
 @dataclass(frozen=True, slots=True)

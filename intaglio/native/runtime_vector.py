@@ -1,0 +1,148 @@
+"""Vector types of the generated C, by the compilers' vector extensions, and what they lack operators for.
+
+A type is `f32x16`: element type and number of lanes. Comparisons give lanes of integers of the same
+width, all bits set where they hold; `select` picks by such a mask. Functions without a vector
+operator run lane by lane in a loop that compilers turn into vector instructions.
+"""
+
+from __future__ import annotations
+
+import re
+
+from intaglio.native.helper import C_TYPES, Helper
+from intaglio.shared.dtypes import BY_NAME, DType
+
+_NAME = re.compile(r"(?:(\w+?)_)?((?:f|i|u)\d+)x(\d+)")
+_OPERATORS = {"add": "+", "mul": "*"}
+HORIZONTAL = {"add": "sum", "mul": "product", "max": "greatest", "min": "least"}
+"""The name of the helper that combines all lanes into one value."""
+
+
+def vector_name(dtype: DType, lanes: int) -> str:
+    """The C type of `lanes` elements."""
+    return f"{dtype}x{lanes}"
+
+
+def mask_dtype(dtype: DType) -> DType:
+    """The element type of the masks that comparisons of a type give."""
+    return BY_NAME[f"i{8 * dtype.size}"]
+
+
+def make(name: str) -> Helper | None:
+    """The helper for a vector type (`f32x16`) or an operation on it (`select_f32x16`), or None."""
+    found = _NAME.fullmatch(name)
+    if found is None or found[2] not in BY_NAME:
+        return None
+    operation, dtype, lanes = found[1], BY_NAME[found[2]], int(found[3])
+    v = vector_name(dtype, lanes)
+    if operation is None:
+        return Helper(_types(dtype, lanes))
+    template = _TEMPLATES.get(operation)
+    if template is None:
+        return _special(operation, dtype, lanes, v)
+    mask = vector_name(mask_dtype(dtype), lanes)
+    text = template.replace("#M", mask).replace("#", C_TYPES[dtype.name]).replace("$", v)
+    text = text.replace("%LANES%", ", ".join(["x"] * lanes))
+    needs = [v, *([mask] if mask in text else []), *(["select_" + v] if "select_$((" in template else [])]
+    return Helper(text.strip(), tuple(needs))
+
+
+def _types(dtype: DType, lanes: int) -> str:
+    t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
+    size = lanes * dtype.size
+    return f"""/* {lanes} lanes of {t}; {v}_u may lie anywhere in memory */
+typedef {t} {v} __attribute__((vector_size({size})));
+typedef {t} {v}_u __attribute__((vector_size({size}), aligned({dtype.size}), may_alias));"""
+
+
+def _special(operation: str, dtype: DType, lanes: int, v: str) -> Helper | None:
+    if operation in ("add", "sub", "mul", "neg") and dtype.kind == "int":
+        u = vector_name(BY_NAME[f"u{8 * dtype.size}"], lanes)
+        sign = {"add": "+", "sub": "-", "mul": "*"}.get(operation)
+        params, value = (f"{v} a, {v} b", f"({u})a {sign} ({u})b") if sign else (f"{v} a", f"-({u})a")
+        return Helper(
+            f"static inline {v} {operation}_{v}({params}) {{\n    return ({v})({value});\n}}", (v, u)
+        )
+    if operation in HORIZONTAL.values():
+        word = next(word for word, name in HORIZONTAL.items() if name == operation)
+        return _horizontal(operation, dtype, lanes, word)
+    to = re.fullmatch(r"to_((?:f|i|u)\d+)", operation)
+    if to:
+        w = vector_name(BY_NAME[to[1]], lanes)
+        return Helper(
+            f"static inline {w} to_{to[1]}_{v}({v} x) {{\n    return __builtin_convertvector(x, {w});\n}}",
+            (v, w),
+        )
+    return None
+
+
+def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:
+    """Halves are combined until one lane is left, so that the order does not depend on the target."""
+    t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
+    plain = word in _OPERATORS and dtype.kind != "int"
+    lines, half = [], lanes // 2
+    while half:
+        pair = f"y[i] {_OPERATORS[word]} y[i + {half}]" if plain else f"{word}_{dtype}(y[i], y[i + {half}])"
+        lines.append(f"    for (int i = 0; i < {half}; i++) {{\n        y[i] = {pair};\n    }}")
+        half //= 2
+    body = "\n".join(lines)
+    text = f"""/* the {operation} of the lanes: halves are combined until one is left */
+static inline {t} {operation}_{v}({v} x) {{
+    {t} y[{lanes}];
+    *({v}_u *)y = x;
+{body}
+    return y[0];
+}}"""
+    return Helper(text, (v,) if plain else (v, f"{word}_{dtype}"))
+
+
+def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
+    """A scalar C function over lanes, in a loop that becomes vector instructions."""
+    t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
+    names = "abcd"[:arity]
+    params = ", ".join(f"{v} {n}" for n in names)
+    arrays = ", ".join(f"{n}_[{lanes}]" for n in names)
+    stores = "\n".join(f"    *({v}_u *){n}_ = {n};" for n in names)
+    args = ", ".join(f"{n}_[i]" for n in names)
+    return Helper(
+        f"""static inline {v} {function}_{v}({params}) {{
+    {t} {arrays};
+{stores}
+    for (int i = 0; i < {lanes}; i++) {{
+        a_[i] = {function}({args});
+    }}
+    return *({v}_u *)a_;
+}}""",
+        (v,),
+    )
+
+
+_TEMPLATES = {
+    "load": """
+static inline $ load_$(const # *p) {
+    return *(const $_u *)p;
+}""",
+    "store": """
+static inline void store_$(# *p, $ x) {
+    *($_u *)p = x;
+}""",
+    "splat": """
+static inline $ splat_$(# x) {
+    return ($){%LANES%};
+}""",
+    "select": """
+/* a where the mask is set, else b */
+static inline $ select_$(#M mask, $ a, $ b) {
+    return ($)((mask & (#M)a) | (~mask & (#M)b));
+}""",
+    "max": """
+/* the greater of two; NaN when one is */
+static inline $ max_$($ a, $ b) {
+    return select_$((a > b) | (a != a), a, b);
+}""",
+    "min": """
+/* the less of two; NaN when one is */
+static inline $ min_$($ a, $ b) {
+    return select_$((a < b) | (a != a), a, b);
+}""",
+}
