@@ -188,6 +188,9 @@ class _Source:
         target, place = self.names[statement.buffer], self.place(statement.buffer, statement.index, leaf)
         value = self.value(statement.value, leaf, guarded=False)
         if isinstance(statement, Store):
+            if any(loop.var not in self.used(statement) for loop in leaf.loops):
+                shape = self.held_shape(leaf)
+                place, value = f"np.broadcast_to({place}, {shape})", f"np.broadcast_to({value}, {shape})"
             self.line(f"{target}[{place}] = {value}")
         else:
             self.reduce(statement, leaf, target, place, value)
@@ -204,21 +207,29 @@ class _Source:
         if statement.ordered:
             self.line(f"at({ufunc}, {target}, np.broadcast_to({place}, {shape}), {value})")
             return
-        prefix = self.prefixes.get(statement.buffer, ())
-        used = frozenset().union(
-            *(places.index_variables(i) for i in statement.index), (p.var for p in prefix)
-        )
+        used = self.used(statement)
         summed = tuple(axis for axis, loop in enumerate(leaf.loops) if loop.var not in used)
         if summed:
             dtype = self.dtype(statement.value.dtype)
             value = f"{ufunc}.reduce({value}, axis={summed}, keepdims=True, dtype={dtype})"
-        kept = [loop for loop in leaf.loops if loop.var in used and loop not in prefix]
+            if len(summed) == len(leaf.loops):
+                value = f"{value}.reshape(())"
+        kept = [
+            loop
+            for loop in leaf.loops
+            if loop.var in used and loop not in self.prefixes.get(statement.buffer, ())
+        ]
         if all(disjoint(statement.buffer, [statement.index], loop) for loop in kept):
             self.line(f"{target}[{place}] = {ufunc}({target}[{place}], {value})")
         else:
             kept_shape = self.unique("kept")
             self.line(f"{kept_shape} = {value}")
             self.line(f"at({ufunc}, {target}, np.broadcast_to({place}, {kept_shape}.shape), {kept_shape})")
+
+    def used(self, statement: Store | Reduce) -> set[Var]:
+        """Variables that the place of a written element depends on."""
+        prefix = self.prefixes.get(statement.buffer, ())
+        return {loop.var for loop in prefix}.union(*map(places.index_variables, statement.index))
 
     def held_shape(self, leaf: _Leaf) -> str:
         name = self.unique("shape")

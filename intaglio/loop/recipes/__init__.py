@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand
-from intaglio.loop.recipes.contraction import lower_dot
+from intaglio.loop.recipes.contraction import lower_dot, lower_reduction
+from intaglio.ops.registry import lookup
 from intaglio.shared.target import Target
 
-_RECIPES = {"dot": lower_dot}
+SUMS = ("add", "mul", "max", "min")
 
 
 def lower_anchor(anchor: Anchor, target: Target) -> Nest | None:
     """A fast nest for an anchor; None when the plain loops are as good."""
-    recipe = _RECIPES.get(anchor.op)
-    return recipe(anchor, target) if recipe is not None else None
+    op = lookup(anchor.op)
+    if op.name == "dot":
+        return lower_dot(anchor, target)
+    if op.kind == "reduce" and op.combine in SUMS and not op.ordered:
+        return lower_reduction(anchor, target)
+    return None
 
 
 __all__ = ["Anchor", "Nest", "Operand", "lower_anchor"]

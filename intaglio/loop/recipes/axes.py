@@ -8,13 +8,15 @@ become one loop where every array crosses them in one stride.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, Reduce, Stmt, Store, walk
+from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Anchor, Operand
-from intaglio.ops.expr import Expr, Read, cast
+from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
+from intaglio.shared.dtypes import bool_
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Env = dict[str, IndexLike]
@@ -56,44 +58,63 @@ class Strides:
         return self.left + self.right + self.stores + self.reads
 
 
+@dataclass(frozen=True)
+class Factor:
+    """One factor of the terms: the axes it depends on and its value at theirs."""
+
+    axes: str
+    at: Callable[[Env], Expr]
+
+    @staticmethod
+    def operand(operand: Operand, axes: str) -> Factor:
+        return Factor(axes, lambda env: operand[tuple(env[a] for a in axes)])
+
+
+NOTHING = Factor("", lambda env: Const(1, bool_))
+
+
 @dataclass
 class Contraction:
-    """A `dot` anchor with its axes sorted out. `swapped` when left and right changed roles."""
+    """A reduction with its axes sorted out: terms are products of two factors, or only the right one."""
 
     anchor: Anchor
-    left: Operand
-    right: Operand
-    left_axes: str
-    right_axes: str
+    left: Factor
+    right: Factor
     out_axes: str
     extents: Mapping[str, IndexLike]
     taken: set[str] = field(default_factory=set)
 
     @staticmethod
-    def of(anchor: Anchor) -> Contraction:
+    def of_dot(anchor: Anchor) -> Contraction:
+        """A `dot` by the axes of its spec."""
         inputs, out = anchor.attrs["spec"].split("->")
-        left_axes, right_axes = inputs.split(",")
-        left, right = anchor.operands
-        extents = dict(zip(left_axes, left.type.shape, strict=True))
-        extents |= dict(zip(right_axes, right.type.shape, strict=True))
-        made = Contraction(anchor, left, right, left_axes, right_axes, out, extents, set(anchor.taken))
-        made.taken |= {b.name for b in made.buffers}
-        return made
+        axes = inputs.split(",")
+        left, right = (Factor.operand(x, own) for x, own in zip(anchor.operands, axes, strict=True))
+        extents: dict[str, IndexLike] = {}
+        for operand, own in zip(anchor.operands, axes, strict=True):
+            extents |= dict(zip(own, operand.type.shape, strict=True))
+        return Contraction(anchor, left, right, out, extents)._named()
+
+    @staticmethod
+    def of_reduction(anchor: Anchor) -> Contraction:
+        """A reduction of one operand; axes of the result are `a`, `b`, ..., the reduced ones `r`, `s`, ..."""
+        shape, reduced = anchor.result.shape, anchor.reduced
+        kept = "abcdefgh"[: len(shape)]
+        inner = "rstuvwxy"[: len(reduced)]
+
+        def term(env: Env) -> Expr:
+            return anchor.term(tuple(env[a] for a in kept), tuple(env[a] for a in inner))
+
+        extents = dict(zip(kept + inner, (*shape, *reduced), strict=True))
+        return Contraction(anchor, NOTHING, Factor(kept + inner, term), kept, extents)._named()
+
+    def _named(self) -> Contraction:
+        self.taken = set(self.anchor.taken) | {b.name for b in self.buffers}
+        return self
 
     def swap(self) -> Contraction:
-        """The same contraction with the operands in the other order."""
-        made = Contraction(
-            self.anchor,
-            self.right,
-            self.left,
-            self.right_axes,
-            self.left_axes,
-            self.out_axes,
-            self.extents,
-            self.taken,
-        )
-        made.__dict__["_probe"] = (self._probe[1], self._probe[0], self._probe[2], self._probe[3])
-        return made
+        """The same contraction with the factors in the other order."""
+        return replace(self, left=self.right, right=self.left)
 
     def fresh(self, name: str) -> str:
         """A name for a local buffer or loop variable that nothing else has."""
@@ -119,7 +140,7 @@ class Contraction:
         """Reads of both operands, stores and reads behind the reduction, at the probing variables."""
         env = self.variables
         acc = Buffer("", self.anchor.dtype, (), "local", "register")
-        after = self.anchor.finish(self.at(self.out_axes, env), Read(acc, (), acc.dtype))
+        after = self.finish(env, Read(acc, (), acc.dtype))
         local = {acc} | {s.buffer for s in after if isinstance(s, Alloc)}
         stores = [
             (s.buffer, s.index)
@@ -130,8 +151,8 @@ class Contraction:
             r for s in walk(Block(tuple(after))) for r in places.statement_reads(s) if r.source not in local
         ]
         return (
-            list(places.reads(self.left[self.at(self.left_axes, env)])),
-            list(places.reads(self.right[self.at(self.right_axes, env)])),
+            list(places.reads(self.left.at(env))),
+            list(places.reads(self.right.at(env))),
             stores,
             reads,
         )
@@ -143,23 +164,27 @@ class Contraction:
             b for b, _ in stores
         }
 
-    @staticmethod
-    def at(axes: str, env: Mapping[str, IndexLike]) -> tuple[IndexLike, ...]:
-        return tuple(env[a] for a in axes)
-
-    def term(self, env: Mapping[str, IndexLike]) -> Expr:
-        """One product, in the type of the accumulator."""
+    def term(self, env: Env, right: Expr | None = None) -> Expr:
+        """One term, in the type of the accumulator; `right` stands for a right factor kept elsewhere."""
         dtype = self.anchor.dtype
-        return cast(self.left_at(env), dtype) * cast(self.right_at(env), dtype)
+        right = cast(self.right.at(env), dtype) if right is None else right
+        return right if self.left is NOTHING else cast(self.left.at(env), dtype) * right
 
-    def left_at(self, env: Mapping[str, IndexLike]) -> Expr:
-        return self.left[self.at(self.left_axes, env)]
+    def finish(self, env: Env, value: Expr) -> list[Stmt]:
+        """Statements that store a reduced element."""
+        return self.anchor.finish(tuple(env[a] for a in self.out_axes), value)
 
-    def right_at(self, env: Mapping[str, IndexLike]) -> Expr:
-        return self.right[self.at(self.right_axes, env)]
+    def clear(self, buffer: Buffer, index: tuple[IndexLike, ...]) -> Store:
+        """Set an accumulator to the start of the reduction."""
+        return Store(buffer, index, combine_identity(self.anchor.combine, buffer.dtype))
 
-    def finish(self, env: Mapping[str, IndexLike], value: Expr) -> list[Stmt]:
-        return self.anchor.finish(self.at(self.out_axes, env), value)
+    def accumulate(self, buffer: Buffer, index: tuple[IndexLike, ...], value: Expr) -> Reduce:
+        return Reduce(buffer, index, self.anchor.combine, value)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether terms are made of elements alone, at places that are inside for every iteration."""
+        return not _has_index(self.term(self.variables))
 
     def strides(self, axis: str) -> Strides:
         """Strides along one axis."""
@@ -180,7 +205,7 @@ class Contraction:
         return [
             a
             for a, e in self.extents.items()
-            if e != 1 and where(a in self.left_axes, a in self.right_axes, a in self.out_axes)
+            if e != 1 and where(a in self.left.axes, a in self.right.axes, a in self.out_axes)
         ]
 
     def dims(self, axes: Sequence[str]) -> list[Dim]:
@@ -212,6 +237,13 @@ class Contraction:
     def dim_strides(self, dim: Dim) -> Strides:
         """Strides along a merged loop: those of its fastest axis."""
         return self.strides(dim.parts[-1][0])
+
+
+def _has_index(value: Expr) -> bool:
+    """Whether a value depends on where it is computed, as the guards of padding do."""
+    if isinstance(value, Apply):
+        return any(map(_has_index, value.args))
+    return isinstance(value, IndexValue)
 
 
 def _stride(read: Read, var: Var) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env
-from intaglio.loop.recipes.nests import accumulate, clear, lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
@@ -41,8 +41,8 @@ class ColumnTiles:
     def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[ColumnTiles]:
         """Every axis of the right operand and the result that can be the column."""
         batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-        rows = contraction.dims(contraction.axes(lambda left, right, out: left and not right))
-        columns = contraction.dims(contraction.axes(lambda left, right, out: right and not left))
+        rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
+        columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
         reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
         if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
             return
@@ -167,7 +167,7 @@ class ColumnTiles:
         def step(full: Env) -> list[Stmt]:
             return each(
                 lambda i, j, lane: [
-                    accumulate(
+                    self.contraction.accumulate(
                         acc,
                         (i, j, lane),
                         self.term(at(full, i, j, lane), group, number, j * group.lanes + lane),
@@ -177,7 +177,7 @@ class ColumnTiles:
 
         return [
             Alloc(acc),
-            *each(lambda i, j, lane: [clear(acc, (i, j, lane))]),
+            *each(lambda i, j, lane: [self.contraction.clear(acc, (i, j, lane))]),
             *self.over(self.reduced, env, step),
             *each(
                 lambda i, j, lane: self.contraction.finish(
@@ -191,16 +191,14 @@ class ColumnTiles:
         if not self.packed:
             return self.contraction.term(env)
         buffer = next(b for g, b in self.packs if g is group)
-        left = cast(self.contraction.left_at(env), buffer.dtype)
-        return left * Read(
-            buffer, (*self.pack_index(env), number, *self.depth_index(env), place), buffer.dtype
-        )
+        index = (*self.pack_index(env), number, *self.depth_index(env), place)
+        return self.contraction.term(env, Read(buffer, index, buffer.dtype))
 
     # Packing: [batch and further columns][panel][reduction][columns of the panel]
 
     @property
     def pack_outer(self) -> list[Dim]:
-        return [d for d in self.outer if d.names[0] in self.contraction.right_axes]
+        return [d for d in self.outer if d.names[0] in self.contraction.right.axes]
 
     def pack_buffer(self, group: Panels) -> Buffer:
         dims = [d.extent for d in self.pack_outer] + [group.count] + [d.extent for d in self.reduced]
@@ -220,7 +218,7 @@ class ColumnTiles:
         def copy(env: Env, number: IndexLike, place: IndexLike) -> Stmt:
             full = env | self.column.bind(number * group.width + (place + group.start))
             index = (*self.pack_index(env), number, *self.depth_index(env), place)
-            return Store(buffer, index, cast(self.contraction.right_at(full), buffer.dtype))
+            return Store(buffer, index, cast(self.contraction.right.at(full), buffer.dtype))
 
         def panel(env: Env, number: IndexLike) -> list[Stmt]:
             if turned:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env
-from intaglio.loop.recipes.nests import accumulate, clear, lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import balanced
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
 
 ALONE = Dim(1, ())
+SMALLEST = 4  # lanes
 SUM_CYCLES = 12  # to add up the lanes of one accumulator and finish the element
 TILES_32 = ((4, 4), (1, 8), (2, 8), (8, 1), (8, 2), (3, 6), (6, 3), (5, 5))
 TILES_16 = ((2, 4), (1, 6), (3, 3), (6, 1), (4, 2))
@@ -40,8 +41,8 @@ class DotTiles:
     def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[DotTiles]:
         """At most one: the contiguous axis of the reduction, the longest rows and columns."""
         batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-        rows = contraction.dims(contraction.axes(lambda left, right, out: left and not right))
-        columns = contraction.dims(contraction.axes(lambda left, right, out: right and not left))
+        rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
+        columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
         reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
         if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
             return
@@ -49,12 +50,14 @@ class DotTiles:
             d
             for d in reduced
             if isinstance(d.extent, int)
-            and d.extent >= lanes
+            and d.extent >= SMALLEST
             and all(s == 1 for s in contraction.dim_strides(d).left + contraction.dim_strides(d).right)
         ]
         if not unit:
             return
         depth = unit[0]
+        while lanes > depth.extent:  # type: ignore[operator]
+            lanes //= 2
         row, column = (
             max(dims, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE) for dims in (rows, columns)
         )
@@ -137,7 +140,7 @@ class DotTiles:
                         self.names["lane"],
                         self.lanes,
                         lambda lane: [
-                            accumulate(
+                            self.contraction.accumulate(
                                 acc,
                                 (i, j, lane),
                                 self.contraction.term(
@@ -155,7 +158,7 @@ class DotTiles:
                 rest,
                 lambda k: each(
                     lambda i, j: [
-                        accumulate(
+                        self.contraction.accumulate(
                             total,
                             (i, j),
                             self.contraction.term(at(full, i, j) | self.depth.bind(k + whole * self.lanes)),
@@ -169,13 +172,17 @@ class DotTiles:
 
         return [
             Alloc(acc),
-            *each(lambda i, j: lane_loop(lambda lane: [clear(acc, (i, j, lane))])),
+            *each(lambda i, j: lane_loop(lambda lane: [self.contraction.clear(acc, (i, j, lane))])),
             *self.over(self.further, env, wide),
             Alloc(total),
             *each(
                 lambda i, j: [
-                    clear(total, (i, j)),
-                    *lane_loop(lambda lane: [accumulate(total, (i, j), Read(acc, (i, j, lane), dtype))]),
+                    self.contraction.clear(total, (i, j)),
+                    *lane_loop(
+                        lambda lane: [
+                            self.contraction.accumulate(total, (i, j), Read(acc, (i, j, lane), dtype))
+                        ]
+                    ),
                 ]
             ),
             *(self.over(self.further, env, narrow) if rest else ()),

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from intaglio.loop.ir import Block, Buffer, For, LoopKind, Reduce, Stmt, Store, block
+from intaglio.loop.ir import Block, For, LoopKind, Stmt, block
 from intaglio.loop.lower_group import worth_threads
-from intaglio.ops.expr import Const, Expr
-from intaglio.shared.dtypes import DType
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Body = Callable[[IndexLike], Sequence[Stmt]]
@@ -51,19 +49,6 @@ def parallel(statements: Sequence[Stmt], work: int | None, names: Collection[str
             for s in statements
         )
     )
-
-
-def zero(dtype: DType) -> Const:
-    return Const(0.0 if dtype.is_float else 0, dtype)
-
-
-def clear(buffer: Buffer, index: tuple[IndexLike, ...]) -> Store:
-    """Set an accumulator to the start of a sum."""
-    return Store(buffer, index, zero(buffer.dtype))
-
-
-def accumulate(buffer: Buffer, index: tuple[IndexLike, ...], value: Expr) -> Reduce:
-    return Reduce(buffer, index, "add", value)
 
 
 def variable_of(index: IndexLike) -> Var:
