@@ -44,10 +44,12 @@ def evaluate(op: Op, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
     types = [type_of(a) for a in arrays]
     inferred = op.infer(types, attrs)
     with np.errstate(all="ignore"):
-        results = op.ref(*_arithmetic(arrays), **attrs)
+        results = op.ref(*(arrays if op.kind == "view" else _arithmetic(arrays)), **attrs)
     many = results if isinstance(results, tuple) else (results,)
-    shaped = tuple(np.asarray(r).astype(t.dtype.numpy, copy=False).reshape(t.shape)
-                   for r, t in zip(many, inferred, strict=True))
+    shaped = tuple(
+        np.asarray(r).astype(t.dtype.numpy, copy=False).reshape(t.shape)
+        for r, t in zip(many, inferred, strict=True)
+    )
     return shaped if isinstance(results, tuple) else shaped[0]
 
 
@@ -82,8 +84,12 @@ def _fit(op: Op, operands: list[Any], holder: Any) -> list[Any]:
     """Lift numbers, promote types and broadcast shapes of an elementwise operator's operands."""
     typed = [x for x in operands if not isinstance(x, (bool, int, float))]
     first = 1 if op.name == "where" else 0
-    common = _common_dtype([type_of(x).dtype for x in operands[first:] if any(x is t for t in typed)],
-                           [x for x in operands[first:] if not any(x is t for t in typed)])
+    common = _common_dtype(
+        [type_of(x).dtype for x in operands[first:] if any(x is t for t in typed)],
+        [x for x in operands[first:] if not any(x is t for t in typed)],
+    )
+    if op.accepts == ("float",) and common is not None and not common.is_float:
+        common = dtypes.f32
     fitted = []
     for position, x in enumerate(operands):
         target = None if position < first or op.name == "cast" else common
@@ -100,10 +106,18 @@ def _common_dtype(typed: list[DType], numbers: list[Any]) -> DType | None:
     for dtype in typed:
         common = dtype if common is None else dtypes.promote(common, dtype)
     for number in numbers:
-        weak = dtypes.bool_ if isinstance(number, bool) else dtypes.i64 if isinstance(number, int) else dtypes.f32
+        weak = (
+            dtypes.bool_
+            if isinstance(number, bool)
+            else dtypes.i64
+            if isinstance(number, int)
+            else dtypes.f32
+        )
         order = ("bool", "uint", "int", "float")
-        if common is None or (order.index(weak.kind) > order.index(common.kind)
-                              and not (weak.kind == "int" and common.kind == "uint")):
+        if common is None or (
+            order.index(weak.kind) > order.index(common.kind)
+            and not (weak.kind == "int" and common.kind == "uint")
+        ):
             common = weak
     return common
 
@@ -129,9 +143,11 @@ def broadcast_shapes(name: str, shapes: Sequence[tuple[IndexLike, ...]]) -> tupl
                 result[k] = extent
             elif extent not in (1, result[k]):
                 shown = " and ".join(str(list(s)) for s in shapes)
-                raise ShapeError(f"{name}: shapes {shown} do not broadcast: axis {k - rank} is "
-                                 f"{result[k]} in one and {extent} in another",
-                                 hint="extents must be equal or 1, counted from the last axis")
+                raise ShapeError(
+                    f"{name}: shapes {shown} do not broadcast: axis {k - rank} is "
+                    f"{result[k]} in one and {extent} in another",
+                    hint="extents must be equal or 1, counted from the last axis",
+                )
     return tuple(result)
 
 

@@ -40,16 +40,21 @@ class Formula:
         names = [a for operand in self.operands for a in self.axes[operand] if a not in kept]
         return tuple(dict.fromkeys(names))
 
-    def element(self, binding: Mapping[str, Sequence[IndexLike] | IndexLike],
-                operands: Sequence[Any]) -> Expr:
+    def element(
+        self, binding: Mapping[str, Sequence[IndexLike] | IndexLike], operands: Sequence[Any]
+    ) -> Expr:
         """The right-hand side at the given values of the axes."""
-        env: dict[str, Any] = {name: partial(expr.apply, name) for name in expr.FUNCTIONS}
-        env["where"] = expr.where
-        env.update(binding)
-        env.update(zip(self.operands, operands, strict=True))
-        value = eval(self.code, {"__builtins__": {}}, env)
+        env: dict[str, Any] = {**binding, **dict(zip(self.operands, operands, strict=True))}
+        value = eval(self.code, _functions(len(expr.FUNCTIONS)), env)
         assert isinstance(value, Expr)
         return value
+
+
+@cache
+def _functions(count: int) -> dict[str, Any]:
+    """What a formula may call: every scalar function (`count` of them have been declared) and `where`."""
+    named = {name: partial(expr.apply, name) for name in expr.FUNCTIONS}
+    return {"__builtins__": {}, **named, "where": expr.where}
 
 
 @cache
@@ -92,15 +97,20 @@ def _subscript(node: ast.AST) -> tuple[str, Axes]:
     return node.value.id, tuple(names)
 
 
-def bind_extents(op: str, formula: Formula, shapes: Sequence[tuple[IndexLike, ...]],
-                 ) -> dict[str, tuple[IndexLike, ...]]:
+def bind_extents(
+    op: str,
+    formula: Formula,
+    shapes: Sequence[tuple[IndexLike, ...]],
+) -> dict[str, tuple[IndexLike, ...]]:
     """The extents of every axis (list) of the formula from the shapes of the operands.
 
     Raises:
         ShapeError: ranks or extents disagree; the message names the axis and both operands.
     """
     if len(shapes) != len(formula.operands):
-        raise ShapeError(f"{op}: takes {len(formula.operands)} operands, got {len(shapes)}   [{formula.text}]")
+        raise ShapeError(
+            f"{op}: takes {len(formula.operands)} operands, got {len(shapes)}   [{formula.text}]"
+        )
     extents: dict[str, tuple[IndexLike, ...]] = {}
     origin: dict[str, str] = {}
     for name, shape in zip(formula.operands, shapes, strict=True):
@@ -113,35 +123,49 @@ def bind_extents(op: str, formula: Formula, shapes: Sequence[tuple[IndexLike, ..
     return extents
 
 
-def _split_shape(op: str, formula: Formula, name: str,
-                 shape: tuple[IndexLike, ...]) -> dict[str, tuple[IndexLike, ...]]:
+def _split_shape(
+    op: str, formula: Formula, name: str, shape: tuple[IndexLike, ...]
+) -> dict[str, tuple[IndexLike, ...]]:
     axes = formula.axes[name]
     single = sum(not axis.startswith("*") for axis in axes)
     lists = len(axes) - single
     spare = len(shape) - single
     if spare < 0 or (lists == 0 and spare):
-        raise ShapeError(f"{op}: {name} has rank {len(shape)} but {name}[{', '.join(axes)}] "
-                         f"wants {'at least ' if lists else ''}{single}   [{formula.text}]")
+        raise ShapeError(
+            f"{op}: {name} has rank {len(shape)} but {name}[{', '.join(axes)}] "
+            f"wants {'at least ' if lists else ''}{single}   [{formula.text}]"
+        )
     result, position = {}, 0
     for axis in axes:
         width = spare if axis.startswith("*") else 1
-        result[axis] = shape[position:position + width]
+        result[axis] = shape[position : position + width]
         position += width
     return result
 
 
-def _disagreement(op: str, formula: Formula, axis: str, first: tuple[IndexLike, ...], first_at: str,
-                  second: tuple[IndexLike, ...], second_at: str) -> str:
+def _disagreement(
+    op: str,
+    formula: Formula,
+    axis: str,
+    first: tuple[IndexLike, ...],
+    first_at: str,
+    second: tuple[IndexLike, ...],
+    second_at: str,
+) -> str:
     if axis.startswith("*"):
-        return (f"{op}: shapes {list(first)} in {first_at} and {list(second)} in {second_at} differ"
-                f"   [{formula.text}]")
+        return (
+            f"{op}: shapes {list(first)} in {first_at} and {list(second)} in {second_at} differ"
+            f"   [{formula.text}]"
+        )
     return f"{op}: axis {axis} is {first[0]} in {first_at} but {second[0]} in {second_at}   [{formula.text}]"
 
 
 def binding(names: Sequence[str], values: Sequence[Sequence[IndexLike]]) -> dict[str, Any]:
     """Axis names bound to index values for `Formula.element`: a list for `*i`, one index for `i`."""
-    return {name.lstrip("*"): tuple(value) if name.startswith("*") else value[0]
-            for name, value in zip(names, values, strict=True)}
+    return {
+        name.lstrip("*"): tuple(value) if name.startswith("*") else value[0]
+        for name, value in zip(names, values, strict=True)
+    }
 
 
 ElementFunction = Callable[..., Expr]

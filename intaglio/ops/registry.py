@@ -8,15 +8,16 @@ Fields of a declaration:
 
 * `formula`: index notation. For a `map`, `y[*i] = f(x[*i])`; for a reduction, `y[*i] += x[*i,*r]`.
 * `ref`: NumPy oracle, `ref(*arrays, **attrs)`; a tuple when there are several results.
-* `grad`: `grad(g, *operands, y, **attrs)` -> one gradient (or None) per operand, written with tensor
-  operations, so that one rule serves the eager tape, the graph and the tests. `g` and `y` are tuples
+* `grad`: `grad(g, *operands, y, **attrs)` -> one gradient per operand, written with tensor operations,
+  so that one rule serves the eager tape, the graph and the tests. A gradient may be None (zero) or a
+  function without arguments, called only when that operand is differentiated by. `g` and `y` are tuples
   when the operator has several results.
 * `infer`: `infer(*types, **attrs)` -> type or tuple of types; derived from the formula if absent.
 * `element`: `element(i, *operands, **attrs)` -> the scalar at output index `i`, for views; an operand
   is read by `x[index]` and has `.type`.
 * `extents`, `term`: for reductions that are not plain formulas: the extents of the reduced axes, and
   the term at output index `i` and reduction index `r`.
-* `accepts`: element types of the operands (`float`, `number`, `int`, `bool`, `any`).
+* `accepts`: element types of the operands (`float`, `number`, `int`, `bits`, `bool`, `any`).
 * `domain`: interval of the test inputs; `tolerance`: ULPs of the result that C may differ from `ref`.
 """
 
@@ -36,11 +37,12 @@ from intaglio.shared.index import IndexLike
 from intaglio.shared.types import TensorType
 
 Kind = Literal["map", "view", "reduce", "opaque"]
-Accepts = Literal["float", "number", "int", "bool", "any"]
+Accepts = Literal["float", "number", "int", "bits", "bool", "any"]
 _ACCEPTED: dict[str, tuple[str, ...]] = {
     "float": ("float",),
     "number": ("float", "int", "uint"),
     "int": ("int", "uint"),
+    "bits": ("int", "uint", "bool"),
     "bool": ("bool",),
     "any": ("float", "int", "uint", "bool"),
 }
@@ -91,7 +93,9 @@ class Op:
             if type_.dtype.kind not in _ACCEPTED[accepts]:
                 raise DTypeError(
                     f"{self.name}: operand {position} is {type_} but {accepts} elements are expected"
-                    f"   [{self.formula}]", hint="convert it with cast / .to(dtype)")
+                    f"   [{self.formula}]",
+                    hint="convert it with cast / .to(dtype)",
+                )
 
     def infer(self, types: Sequence[TensorType], attrs: dict[str, Any]) -> tuple[TensorType, ...]:
         """Types of the results. Raises ShapeError or DTypeError with the formula."""
@@ -109,8 +113,11 @@ class Op:
         last = types[-1].dtype
         for position, type_ in enumerate(types):
             if type_.dtype != last and not (position == 0 and type_.dtype == dtypes.bool_):
-                raise DTypeError(f"{self.name}: operand {position} is {type_} but operand {len(types) - 1} "
-                                 f"is {types[-1]}   [{self.formula}]", hint="cast one of them")
+                raise DTypeError(
+                    f"{self.name}: operand {position} is {type_} but operand {len(types) - 1} "
+                    f"is {types[-1]}   [{self.formula}]",
+                    hint="cast one of them",
+                )
         return last
 
     def element(self, i: Sequence[IndexLike], operands: Sequence[Any], attrs: dict[str, Any]) -> Expr:
@@ -125,8 +132,9 @@ class Op:
         assert self.extents_rule is not None
         return self.extents_rule(*types, **attrs)
 
-    def term(self, i: Sequence[IndexLike], r: Sequence[IndexLike], operands: Sequence[Any],
-             attrs: dict[str, Any]) -> Expr:
+    def term(
+        self, i: Sequence[IndexLike], r: Sequence[IndexLike], operands: Sequence[Any], attrs: dict[str, Any]
+    ) -> Expr:
         """The term of a reduction at output index `i` and reduction index `r`."""
         assert self.term_rule is not None
         return self.term_rule(tuple(i), tuple(r), *operands, **attrs)
@@ -167,6 +175,19 @@ def op(declaration: type) -> Op:
 
 def _plain(function: Any) -> Any:
     return function.__func__ if isinstance(function, staticmethod) else function
+
+
+class Primitives:
+    """Every primitive operator as an attribute, looked up when it is used: `prim.exp(x)`, `prim.and_(a, b)`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return REGISTRY[name.rstrip("_")]
+        except KeyError:
+            raise AttributeError(f"there is no primitive operator {name!r}") from None
+
+
+prim = Primitives()
 
 
 def lookup(name: str) -> Op:

@@ -42,6 +42,7 @@ def pull_back(records: Sequence[Record], seeds: Mapping[Any, Any], wanted: Itera
             continue
         for value, gradient in zip(record.inputs, _apply_rule(record, outgoing), strict=True):
             if gradient is not None and value in reached:
+                gradient = gradient() if callable(gradient) else gradient
                 held = gradients.get(value)
                 gradients[value] = gradient if held is None else held + gradient
     return {value: gradients[value] for value in wanted if value in gradients}
@@ -51,8 +52,11 @@ def _apply_rule(record: Record, outgoing: list[Any]) -> Sequence[Any]:
     if record.op.grad is None:
         if all(not value.dtype.is_float for value in record.outputs):
             return [None] * len(record.inputs)
-        raise UnsupportedError(f"{record.op.name} has no derivative   [{record.op.formula}]",
-                               where=getattr(record, "where", None), hint="detach its operands")
+        raise UnsupportedError(
+            f"{record.op.name} has no derivative   [{record.op.formula}]",
+            where=getattr(record, "where", None),
+            hint="detach its operands",
+        )
     several = len(record.outputs) > 1
     g = tuple(outgoing) if several else outgoing[0]
     y = tuple(record.outputs) if several else record.outputs[0]
