@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
@@ -18,7 +18,8 @@ ALONE = Dim(1, ())
 PACK_ROWS = 4  # fewer rows than this do not pay for packing
 PACK_STRIDE = 1024  # bytes between rows of the right operand from which on panels pay
 MOVE_CYCLES = 0.25  # to copy one element of a row
-TURN_CYCLES = 1.5  # to copy one element across rows
+TURN_CYCLES = 0.6  # to copy one element across rows
+SQUARE = 4
 
 
 @dataclass
@@ -85,7 +86,10 @@ class ColumnTiles:
 
     def nest(self) -> Nest:
         """The loops."""
-        names = {name: self.contraction.fresh(name) for name in ("i0", "i1", "j0", "j1", "lane")}
+        names = {
+            name: self.contraction.fresh(name)
+            for name in ("i0", "i1", "j0", "j1", "lane", "k0", "k1", "j2", "j3")
+        }
         names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.reduced)}
         self.names = names
         assert isinstance(self.column.extent, int)
@@ -110,7 +114,7 @@ class ColumnTiles:
         body = parallel([*before, *main], work, independent)
         return Nest(body, tuple(notes), tuple(b for _, b in self.packs))
 
-    def over(self, dims: list[Dim], env: Env, body) -> list[Stmt]:  # type: ignore[no-untyped-def]
+    def over(self, dims: list[Dim], env: Env, body: Callable[[Env], list[Stmt]]) -> list[Stmt]:
         """Serial loops over dims around a body that gets the values of all axes so far."""
         if not dims:
             return list(body(env))
@@ -149,7 +153,7 @@ class ColumnTiles:
             "register",
         )
 
-        def each(body) -> list[Stmt]:  # type: ignore[no-untyped-def]
+        def each(body: Callable[[IndexLike, IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
             return unroll(
                 self.names["i1"],
                 rows,
@@ -222,10 +226,13 @@ class ColumnTiles:
 
         def panel(env: Env, number: IndexLike) -> list[Stmt]:
             if turned:
-                return loop(
-                    self.names["j1"],
-                    group.width,
-                    lambda place: self.over(self.reduced, env, lambda full: [copy(full, number, place)]),
+                *outer, last = self.reduced
+                return self.over(
+                    outer,
+                    env,
+                    lambda full: self.turn(
+                        group, last, lambda k, place: copy(full | last.bind(k), number, place)
+                    ),
                 )
             return self.over(
                 self.reduced,
@@ -246,6 +253,29 @@ class ColumnTiles:
             self.contraction.fixed,
             lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
         )
+
+    def turn(self, group: Panels, last: Dim, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
+        """Copy across rows in squares small enough for the compiler to turn in registers."""
+        i0, i1, j0, j1 = (self.names[name] for name in ("k0", "k1", "j2", "j3"))
+        side = SQUARE if group.width % SQUARE == 0 else 1
+        assert isinstance(last.extent, int)
+        whole = last.extent // SQUARE
+
+        def block(start: IndexLike, rows: int) -> list[Stmt]:
+            return loop(
+                j0,
+                group.width // side,
+                lambda across: unroll(
+                    i1,
+                    rows,
+                    lambda k: unroll(j1, side, lambda place: [copy(start + k, across * side + place)]),
+                ),
+            )
+
+        return [
+            *loop(i0, whole, lambda k: block(k * SQUARE, SQUARE)),
+            *(block(whole * SQUARE, last.extent % SQUARE) if last.extent % SQUARE else ()),
+        ]
 
 
 def _join(dim: Dim, env: Env) -> IndexLike:
