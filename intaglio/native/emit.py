@@ -14,7 +14,17 @@ from intaglio.native.names import RESERVED, Names, sanitise
 from intaglio.native.print import print_unit
 from intaglio.shared.target import Target
 
-_ORDER = ("stdbool.h", "stddef.h", "stdint.h", "math.h", "string.h", "stdlib.h", "pthread.h")
+_ORDER = (
+    "stdatomic.h",
+    "stdbool.h",
+    "stddef.h",
+    "stdint.h",
+    "math.h",
+    "string.h",
+    "stdlib.h",
+    "pthread.h",
+    "sched.h",
+)
 
 
 def emit_program(program: Program, target: Target) -> str:
@@ -32,7 +42,7 @@ def translation_unit(program: Program, target: Target) -> c.Unit:
     helpers.headers |= {"stdbool.h", "stdint.h"}
     entry_points = {f"{prefix}_{part}" for part in ("run", "pool_create", "pool_destroy", *program.phases)}
     names = Names(RESERVED | entry_points)
-    kernels = [KernelEmitter(k, names.unique(k.name), program.symbols, target, helpers).emit()
+    kernels = [KernelEmitter(k, names.unique(k.name), program.symbols, target, helpers, names).emit()
                for k in program.kernels]  # fmt: skip
     by_kernel = dict(zip(map(id, program.kernels), kernels, strict=True))
     drivers = [DriverEmitter(program, prefix, by_kernel, helpers).phase(phase) for phase in program.phases]

@@ -200,8 +200,8 @@ def pool_functions(prefix: str, threaded: bool, helpers: Helpers) -> tuple[c.Ite
     create: list[c.Stmt]
     destroy: list[c.Stmt]
     if threaded:
-        create = [c.Return(c.Invoke(helpers.use("pool_create"), (c.Name("threads"),)))]
-        destroy = [c.Do(c.Invoke(helpers.use("pool_destroy"), (c.Name("pool"),)))]
+        create = [c.Return(c.Invoke("pool_create", (c.Name("threads"),)))]
+        destroy = [c.Do(c.Invoke("pool_destroy", (c.Name("pool"),)))]
     else:
         helpers.headers.add("stddef.h")
         create = [c.Do(c.Cast(c.VOID, c.Name("threads"))), c.Return(c.Name("NULL"))]

@@ -24,6 +24,7 @@ from intaglio.native import emit_functions as functions
 from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter, fits_int
 from intaglio.native.emit_lanes import LanesEmitter
+from intaglio.native.emit_threads import emit_parallel
 from intaglio.native.emit_value import Context, ValueEmitter
 from intaglio.native.emit_vector import Lanes, NoVectorForm, lanes_of, vector_arrays
 from intaglio.native.helper import c_type
@@ -52,16 +53,27 @@ class EmittedKernel:
 
 
 class KernelEmitter:
-    """Emits one kernel under a C name."""
+    """Emits one kernel under a C name; `functions` are the names taken in the file."""
 
     def __init__(
-        self, kernel: Kernel, name: str, symbols: Iterable[Var], target: Target, helpers: Helpers
+        self,
+        kernel: Kernel,
+        name: str,
+        symbols: Iterable[Var],
+        target: Target,
+        helpers: Helpers,
+        functions: Names | None = None,
     ) -> None:
         self.kernel = kernel
         self.name = name
         self.target = target
         self.helpers = helpers
+        self.functions = functions or Names()
         self.names = Names((name,))
+        self.parts: list[c.Item] = []
+        self.document = document(kernel)
+        self.pool = ""
+        self.parallel = {id(s) for s in kernel.body if isinstance(s, For) and s.kind == "parallel"}
         self.buffers = {b: self.names.unique(b.name) for b in kernel.params}
         used = used_variables(kernel.body)
         for param in kernel.params:
@@ -80,8 +92,21 @@ class KernelEmitter:
         """The C of the kernel."""
         body: list[c.Stmt] = []
         self.block(self.kernel.body, body)
-        function = c.Function(c.VOID, self.name, self.params(), tuple(body), document(self.kernel))
-        return EmittedKernel((function,), self.name, self.symbols)
+        params = self.params()
+        if self.pool:
+            params = (*params, c.Param(c.VOID_POINTER, self.pool))
+        function = c.Function(c.VOID, self.name, params, tuple(body), self.take_document())
+        return EmittedKernel((*self.parts, function), self.name, self.symbols, bool(self.pool))
+
+    def take_document(self) -> tuple[str, ...]:
+        """The comment of the kernel, for the first function that does its work."""
+        taken, self.document = self.document, ()
+        return taken
+
+    def pool_name(self) -> str:
+        """The parameter that holds the threads."""
+        self.pool = self.pool or self.names.unique("pool")
+        return self.pool
 
     def params(self) -> tuple[c.Param, ...]:
         """Buffers in order, then the symbols."""
@@ -204,6 +229,9 @@ class KernelEmitter:
         return c.Assign(target, functions.convert(combined, wide, dtype, self.helpers))
 
     def loop(self, loop: For, out: list[c.Stmt]) -> None:
+        if id(loop) in self.parallel:
+            emit_parallel(self, loop, out)
+            return
         lanes = lanes_of(loop, self.target)
         if lanes is None or not self.vector_loop(loop, lanes, out):
             self.loop_around(loop, out, self.block)
