@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from intaglio.native import math_exp, math_trig
 from intaglio.native.helper import c_type
 from intaglio.native.helpers import Helpers
 from intaglio.native.tree import Binary, Cast, Expr, Invoke, Number, Type, Unary
@@ -22,6 +23,9 @@ LIBRARY = {
     "hypot": "hypot", "copysign": "copysign", "cbrt": "cbrt", "lgamma": "lgamma", "gamma": "tgamma",
 }  # fmt: skip
 """Functions that the C library has for double, and with an `f` behind the name for float."""
+
+MATH = frozenset(math_exp.HELPERS) | frozenset(math_trig.HELPERS)
+"""Functions of float that are written out, so that loops over them become vector code."""
 
 FLOAT_HELPERS = frozenset({"max", "min", "sign", "remainder", "floor_div"})
 INTEGER_HELPERS = frozenset({"max", "min", "pow", "shl", "shr", "div", "remainder", "fmod", "floor_div"})
@@ -78,6 +82,10 @@ def _spell_float(fn: str, dtype: DType, args: tuple[Expr, ...], helpers: Helpers
         return Binary("!=", Invoke(TESTS[fn], args), Number(0, dtypes.i32))
     if fn == "reciprocal":
         return Binary("/", Number(1.0, dtype), args[0])
+    if dtype == dtypes.f32 and f"{fn}_f32" in MATH:
+        if fn == "pow" and args[1] == Number(2.0, dtype):
+            return Invoke(helpers.use("square_f32"), args[:1])
+        return Invoke(helpers.use(f"{fn}_f32"), args)
     if fn in LIBRARY:
         helpers.headers.add("math.h")
         return Invoke(LIBRARY[fn] + ("f" if dtype.size == 4 else ""), args)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from intaglio.native import runtime, runtime_convert, runtime_hints, runtime_threads, runtime_vector
+from intaglio.native import (
+    math_exp,
+    math_trig,
+    runtime,
+    runtime_convert,
+    runtime_hints,
+    runtime_threads,
+    runtime_vector,
+)
 from intaglio.native.helper import Helper
 from intaglio.native.tree import Verbatim
 from intaglio.shared.dtypes import DType
@@ -50,6 +58,9 @@ class Helpers:
 
 def find(name: str) -> Helper:
     """The helper of that name, from the first table that has it."""
+    for own in (math_exp.HELPERS, math_trig.HELPERS):
+        if name in own:
+            return own[name]
     for table in (
         runtime_threads.make,
         runtime_hints.make,
