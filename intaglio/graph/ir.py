@@ -9,17 +9,20 @@ compositions and derivatives written for tensors build graphs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from intaglio.graph import eval as interpreter
+from intaglio.graph.symbols import substitute_attrs, substitute_type
 from intaglio.ops.operators import Operators
 from intaglio.ops.registry import Op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, VerifyError
-from intaglio.shared.index import IndexLike
+from intaglio.shared.index import IndexLike, Var
 from intaglio.shared.regions import Phase, Region, current_phase, current_region
 from intaglio.shared.types import TensorType
 from intaglio.shared.where import Where, caller
@@ -32,9 +35,17 @@ class Value(Operators):
 
     __slots__ = ("data", "graph", "name", "node", "position", "source", "type")
 
-    def __init__(self, graph: Graph, type_: TensorType, source: Source, name: str, *,
-                 node: Node | None = None, position: int = 0,
-                 data: np.ndarray[Any, Any] | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        type_: TensorType,
+        source: Source,
+        name: str,
+        *,
+        node: Node | None = None,
+        position: int = 0,
+        data: np.ndarray[Any, Any] | None = None,
+    ) -> None:
         self.graph = graph
         self.type = type_
         self.source: Source = source
@@ -91,13 +102,16 @@ class Graph:
     output_names: list[str] = field(default_factory=list)
     updates: list[tuple[Value, Value]] = field(default_factory=list)
     _taken: set[str] = field(default_factory=set)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _origin: Node | None = None
 
     def unique_name(self, wanted: str) -> str:
         """`wanted`, with a number behind it when it is taken."""
-        name, k = wanted, 0
+        name, k = wanted, self._numbers.get(wanted, 0)
         while name in self._taken:
             k += 1
             name = f"{wanted}_{k}"
+        self._numbers[wanted] = k
         self._taken.add(name)
         return name
 
@@ -120,19 +134,38 @@ class Graph:
         self.constants.append(value)
         return value
 
-    def append(self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any],
-               where: Where | None = None) -> tuple[Value, ...]:
+    def append(
+        self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], where: Where | None = None
+    ) -> tuple[Value, ...]:
         """Append an operator; its shape rule runs now. Raises ShapeError or DTypeError."""
         for value in inputs:
             if value.graph is not self:
                 raise VerifyError(f"{op.name}: operand {value!r} belongs to another graph")
         types = op.infer([value.type for value in inputs], dict(attrs))
-        node = Node(op, tuple(inputs), dict(attrs), where=where or caller(), region=current_region(),
-                    phase=current_phase())
-        node.outputs = tuple(Value(self, t, "node", self.unique_name(op.name), node=node, position=k)
-                             for k, t in enumerate(types))
+        node = Node(op, tuple(inputs), dict(attrs))
+        if self._origin is not None:
+            node.where, node.region, node.phase = self._origin.where, self._origin.region, self._origin.phase
+        else:
+            node.where, node.region, node.phase = where or caller(), current_region(), current_phase()
+        return self.place(node, types, [self.unique_name(op.name) for _ in types])
+
+    def place(self, node: Node, types: Sequence[TensorType], names: Sequence[str]) -> tuple[Value, ...]:
+        """Append a node whose result types and names are known already."""
+        node.outputs = tuple(
+            Value(self, t, "node", name, node=node, position=k)
+            for k, (t, name) in enumerate(zip(types, names, strict=True))
+        )
         self.nodes.append(node)
         return node.outputs
+
+    @contextmanager
+    def in_place_of(self, node: Node) -> Iterator[None]:
+        """Operators appended inside keep the line, region and phase of `node`, which they replace."""
+        before, self._origin = self._origin, node
+        try:
+            yield
+        finally:
+            self._origin = before
 
     def set_outputs(self, values: Sequence[Value], names: Sequence[str] | None = None) -> None:
         """Declare the results, with names (default `y`, or `y0`, `y1`, ...)."""
@@ -168,6 +201,43 @@ class Graph:
             for value in node.inputs:
                 readers.setdefault(value, []).append(node)
         return readers
+
+    def run(self, *arrays: Any) -> tuple[np.ndarray[Any, Any], ...]:
+        """The outputs for these inputs, computed with NumPy; states have their initial content."""
+        return tuple(interpreter.evaluate(self, arrays)[0])
+
+    def copy(self) -> Graph:
+        """An equal graph with values and nodes of its own; arrays and inner graphs are shared."""
+        return self.specialise({})
+
+    def specialise(self, sizes: Mapping[Var, IndexLike]) -> Graph:
+        """A copy in which symbolic dimensions have the given sizes, in inner graphs too."""
+        made, new = Graph(self.name, _taken=set(self._taken)), dict[Value, Value]()
+        for group, target in (
+            (self.inputs, made.inputs),
+            (self.states, made.states),
+            (self.constants, made.constants),
+        ):
+            for value in group:
+                new[value] = Value(
+                    made, substitute_type(value.type, sizes), value.source, value.name, data=value.data
+                )
+                target.append(new[value])
+        for node in self.nodes:
+            copied = Node(
+                node.op,
+                tuple(new[v] for v in node.inputs),
+                substitute_attrs(node.attrs, sizes),
+                where=node.where,
+                region=node.region,
+                phase=node.phase,
+            )
+            types = [substitute_type(v.type, sizes) for v in node.outputs]
+            made.place(copied, types, [v.name for v in node.outputs])
+            new.update(zip(node.outputs, copied.outputs, strict=True))
+        made.set_outputs([new[v] for v in self.outputs], self.output_names)
+        made.updates = [(new[state], new[value]) for state, value in self.updates]
+        return made
 
 
 def _type_of_array(array: np.ndarray[Any, Any]) -> TensorType:

@@ -1,0 +1,110 @@
+"""Symbolic dimensions of a graph: which there are, what the arrays of a call make them, and fixing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from intaglio.shared.errors import ArgumentError, ShapeError
+from intaglio.shared.index import Index, IndexLike, Var, interval, substitute
+from intaglio.shared.types import TensorType
+
+if TYPE_CHECKING:
+    from intaglio.graph.ir import Graph, Value
+
+
+def substitute_type(type_: TensorType, sizes: Mapping[Var, IndexLike]) -> TensorType:
+    """The type with symbols replaced."""
+    if all(isinstance(extent, int) for extent in type_.shape):
+        return type_
+    return TensorType(type_.dtype, tuple(substitute(extent, sizes) for extent in type_.shape))
+
+
+def substitute_attrs(attrs: Mapping[str, Any], sizes: Mapping[Var, IndexLike]) -> dict[str, Any]:
+    """Attributes with symbols replaced, inside of tuples and inner graphs too."""
+    return {name: _substitute(value, sizes) for name, value in attrs.items()} if sizes else dict(attrs)
+
+
+def _substitute(value: Any, sizes: Mapping[Var, IndexLike]) -> Any:
+    if isinstance(value, Index):
+        return substitute(value, sizes)
+    if isinstance(value, tuple):
+        return tuple(_substitute(part, sizes) for part in value)
+    return value.specialise(sizes) if hasattr(value, "specialise") else value
+
+
+def symbols_of(graph: Graph) -> list[Var]:
+    """Every symbolic dimension in the types and attributes of a graph, in order of appearance."""
+    found: dict[Var, None] = {}
+    for value in graph.values():
+        for extent in value.shape:
+            found.update(dict.fromkeys(_variables(extent)))
+    for node in graph.nodes:
+        for attr in node.attrs.values():
+            found.update(dict.fromkeys(_variables(attr)))
+    return list(found)
+
+
+def _variables(value: Any) -> Iterator[Var]:
+    if isinstance(value, Index):
+        yield from sorted(value.variables, key=lambda var: var.name)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _variables(part)
+    elif hasattr(value, "specialise"):
+        yield from symbols_of(value)
+
+
+def bind_symbols(values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> dict[Var, IndexLike]:
+    """The sizes of the symbols that make the values' shapes these.
+
+    Raises:
+        ShapeError: a shape that does not fit, or a symbol outside of its bounds or with two sizes.
+    """
+    sizes: dict[Var, IndexLike] = {}
+    for value, shape in zip(values, shapes, strict=True):
+        if len(shape) != value.type.rank:
+            raise ShapeError(f"{value!r} has rank {value.type.rank} but the array has shape {list(shape)}")
+        for extent, size in zip(value.shape, shape, strict=True):
+            _bind(extent, size, sizes)
+    for value, shape in zip(values, shapes, strict=True):
+        wanted = substitute_type(value.type, sizes).shape
+        if wanted != shape:
+            raise ShapeError(f"{value!r} has shape {list(wanted)} but the array has shape {list(shape)}")
+    for var, size in sizes.items():
+        if not isinstance(size, int) or size < var.lo or (var.hi is not None and size > var.hi):
+            raise ShapeError(f"dimension {var} is {size} but its bounds are {var.lo} .. {var.hi}")
+    return sizes
+
+
+def _bind(extent: IndexLike, size: int, sizes: dict[Var, IndexLike]) -> None:
+    """Learn a symbol from `coef * symbol + const == size`."""
+    if not isinstance(extent, Index) or len(extent.terms) != 1:
+        return
+    atom, coef = extent.terms[0]
+    if isinstance(atom, Var) and (size - extent.const) % coef == 0:
+        sizes.setdefault(atom, (size - extent.const) // coef)
+
+
+def specialise(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """A copy of the graph in which the named symbols are numbers.
+
+    Raises:
+        ArgumentError: a name that is no symbol of the graph, or a size outside of its bounds.
+    """
+    symbols = symbols_of(graph)
+    unknown = set(sizes) - {var.name for var in symbols}
+    if unknown:
+        known = ", ".join(var.name for var in symbols) or "none"
+        raise ArgumentError(
+            f"{graph.name} has no symbolic dimension {sorted(unknown)[0]!r}", hint=f"its symbols are: {known}"
+        )
+    fixed: dict[Var, IndexLike] = {}
+    for var in symbols:
+        if var.name in sizes:
+            lo, hi = interval(Index(0, ((var, 1),)))
+            size = sizes[var.name]
+            if (lo is not None and size < lo) or (hi is not None and size > hi):
+                raise ArgumentError(f"dimension {var} cannot be {size}: its bounds are {lo} .. {hi}")
+            fixed[var] = size
+    return graph.specialise(fixed)
