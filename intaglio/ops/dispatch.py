@@ -47,7 +47,7 @@ def evaluate(op: Op, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
         results = op.ref(*(arrays if op.kind == "view" else _arithmetic(arrays)), **attrs)
     many = results if isinstance(results, tuple) else (results,)
     shaped = tuple(
-        np.asarray(r).astype(t.dtype.numpy, copy=False).reshape(t.shape)
+        np.asarray(r).astype(t.dtype.numpy, copy=False).reshape(t.shape)  # type: ignore[arg-type]
         for r, t in zip(many, inferred, strict=True)
     )
     return shaped if isinstance(results, tuple) else shaped[0]
@@ -151,6 +151,26 @@ def broadcast_shapes(name: str, shapes: Sequence[tuple[IndexLike, ...]]) -> tupl
     return tuple(result)
 
 
+def lift(value: Any, dtype: DType, like: Any) -> Any:
+    """A number or array as a tensor held as `like` is."""
+    array = np.asarray(value, dtype.numpy)
+    return like.__intaglio_lift__(array, dtype) if hasattr(like, "__intaglio_lift__") else array
+
+
+def full(like: Any, shape: Sequence[IndexLike], value: Any, dtype: DType | None = None) -> Any:
+    """A tensor of equal elements, held as `like` is and by default of its type."""
+    number = lift(value, dtype or type_of(like).dtype, like)
+    return REGISTRY["broadcast"](number, shape=tuple(shape)) if shape else number
+
+
+def iota(like: Any, shape: Sequence[IndexLike], axis: int, dtype: DType = dtypes.i64) -> Any:
+    """The index along one axis as a tensor, held as `like` is."""
+    attrs = {"shape": tuple(shape), "axis": axis, "dtype": dtype}
+    if hasattr(like, "__intaglio_apply__"):
+        return like.__intaglio_apply__(REGISTRY["iota"], [], attrs)
+    return REGISTRY["iota"](**attrs)
+
+
 def composition(function: Callable[P, T]) -> Callable[P, T]:
     """Keep what a Python function over primitives makes as one named region."""
     name = function.__name__
@@ -163,4 +183,15 @@ def composition(function: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-__all__ = ["Region", "broadcast_shapes", "composition", "dispatch", "evaluate", "region", "type_of"]
+__all__ = [
+    "Region",
+    "broadcast_shapes",
+    "composition",
+    "dispatch",
+    "evaluate",
+    "full",
+    "iota",
+    "lift",
+    "region",
+    "type_of",
+]

@@ -256,7 +256,7 @@ def convert(x: Any, dtype: DType) -> Any:
     if not (source.is_float and dtype.is_integer):
         return x.astype(dtype.numpy)
     x = x.astype(source.arithmetic.numpy)
-    limits = np.iinfo(dtype.numpy)
+    limits: Any = np.iinfo(dtype.numpy)
     high = float(2 ** (limits.bits - (dtype.kind == "int")))
     inside = np.where((x >= high) | (x < limits.min) | np.isnan(x), 0, x).astype(dtype.numpy)
     outside = np.where(x >= high, limits.max, limits.min).astype(dtype.numpy)

@@ -37,6 +37,11 @@ class Expr:
 
     dtype: DType
 
+    @property
+    def variables(self) -> frozenset[Var]:
+        """Index variables the value depends on."""
+        return frozenset()
+
     def __add__(self, other: ExprLike) -> Expr:
         return apply("add", self, other)
 
@@ -106,7 +111,8 @@ class Const(Expr):
     dtype: DType
 
     def __str__(self) -> str:
-        return f"{self.value!r}" if self.dtype in (dtypes.f32, dtypes.i64) else f"{self.dtype}({self.value!r})"
+        plain = self.dtype in (dtypes.f32, dtypes.i64)
+        return f"{self.value!r}" if plain else f"{self.dtype}({self.value!r})"
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,7 @@ class Read(Expr):
 
     @cached_property
     def variables(self) -> frozenset[Var]:
-        """Loop variables the element's place depends on."""
-        return frozenset().union(*(i.variables for i in self.index if isinstance(i, Index)))
+        return frozenset(var for i in self.index if isinstance(i, Index) for var in i.variables)
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,10 @@ class Apply(Expr):
         return f"{name}({', '.join(map(str, self.args))})"
 
     @cached_property
+    def variables(self) -> frozenset[Var]:
+        return frozenset(var for argument in self.args for var in argument.variables)
+
+    @cached_property
     def _hash(self) -> int:
         return hash((self.fn, self.args, self.dtype))
 
@@ -153,6 +162,10 @@ class IndexValue(Expr):
 
     index: IndexLike
     dtype: DType = dtypes.i64
+
+    @cached_property
+    def variables(self) -> frozenset[Var]:
+        return self.index.variables if isinstance(self.index, Index) else frozenset()
 
     def __str__(self) -> str:
         return f"index({self.index})" if self.dtype == dtypes.i64 else f"index_{self.dtype}({self.index})"

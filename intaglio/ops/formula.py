@@ -62,6 +62,7 @@ def parse(text: str) -> Formula:
     """Parse index notation; a formula that is not understood is a mistake in a declaration."""
     statement = ast.parse(text).body[0]
     combine = None
+    target: ast.expr
     if isinstance(statement, ast.AugAssign):
         target, value = statement.target, statement.value
         combine = _AUGMENTED[type(statement.op)]
@@ -84,7 +85,8 @@ def parse(text: str) -> Formula:
 
 
 def _subscript(node: ast.AST) -> tuple[str, Axes]:
-    assert isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)
+    assert isinstance(node, ast.Subscript)
+    assert isinstance(node.value, ast.Name)
     items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     names = []
     for item in items:

@@ -188,3 +188,12 @@ class erf(Analytic):
     formula = "y[*i] = erf(x[*i])"
     ref = lambda x: np.asarray(_erf(np.asarray(x, np.float64)), np.float64).astype(x.dtype)
     grad = lambda g, x, y: [g * (2 / math.sqrt(math.pi)) * prim.exp(-(x * x))]
+
+
+@op
+class sigmoid(Analytic):
+    """Logistic function. It has a derivative of its own because that of its formula overflows."""
+
+    formula = "y[*i] = 1 / (1 + exp(-x[*i]))"
+    ref = lambda x: 1 / (1 + np.exp(-x))
+    grad = lambda g, x, y: [g * y * (1 - y)]

@@ -19,8 +19,9 @@ Shape = tuple[IndexLike, ...]
 def _unbroadcast(g: Any, x: Any, y: Any, shape: Shape) -> list[Any]:
     """Sum over the axes that broadcasting made or stretched."""
     before, spare = type_of(x).shape, len(shape) - type_of(x).rank
-    stretched = tuple(k for k, extent in enumerate(shape)
-                      if k < spare or (before[k - spare] == 1 and extent != 1))
+    stretched = tuple(
+        k for k, extent in enumerate(shape) if k < spare or (before[k - spare] == 1 and extent != 1)
+    )
     summed = REGISTRY["sum"](g, axes=stretched) if stretched else g
     return [summed if type_of(summed).shape == before else REGISTRY["reshape"](summed, shape=before)]
 
@@ -43,7 +44,7 @@ class broadcast:
 
     @staticmethod
     def element(i: Shape, x: Any, *, shape: Shape) -> Expr:
-        own = i[len(shape) - x.type.rank:]
+        own = i[len(shape) - x.type.rank :]
         read: Expr = x[tuple(0 if extent == 1 else k for k, extent in zip(own, x.type.shape, strict=True))]
         return read
 
@@ -78,7 +79,9 @@ class reshape:
     @staticmethod
     def infer(x: TensorType, *, shape: Shape) -> TensorType:
         if product(shape) != x.size:
-            raise ShapeError(f"reshape: {x} has {x.size} elements but shape {list(shape)} has {product(shape)}")
+            raise ShapeError(
+                f"reshape: {x} has {x.size} elements but shape {list(shape)} has {product(shape)}"
+            )
         return TensorType(x.dtype, shape)
 
     @staticmethod
@@ -107,3 +110,14 @@ class transpose:
     def element(i: Shape, x: Any, *, perm: tuple[int, ...]) -> Expr:
         read: Expr = x[tuple(i[perm.index(k)] for k in range(x.type.rank))]
         return read
+
+
+@op
+class detach:
+    """The element itself, as a constant to derivatives."""
+
+    kind = "view"
+    formula = "y[*i] = x[*i]"
+    ref = lambda x: x
+    grad = lambda g, x, y: [None]
+    accepts = "any"

@@ -11,6 +11,19 @@ def _call(name: str, *operands: Any) -> Any:
     return REGISTRY[name](*operands)
 
 
+def power(x: Any, exponent: Any) -> Any:
+    """`x ** exponent`; the exponents of squares, cubes, roots and reciprocals need no power function."""
+    if isinstance(exponent, (int, float)) and not isinstance(exponent, bool):
+        if exponent in (1, 2, 3):
+            square = x if exponent == 1 else _call("mul", x, x)
+            return _call("mul", square, x) if exponent == 3 else square
+        if exponent == 0.5:
+            return _call("sqrt", x)
+        if exponent == -1 and isinstance(exponent, float):
+            return _call("div", 1.0, x)
+    return _call("pow", x, exponent)
+
+
 class Operators:
     """`a + b` is the operator `add` applied to both, and so on; `==` compares elements."""
 
@@ -42,7 +55,7 @@ class Operators:
         return _call("div", other, self)
 
     def __pow__(self, other: Any) -> Any:
-        return _call("pow", self, other)
+        return power(self, other)
 
     def __rpow__(self, other: Any) -> Any:
         return _call("pow", other, self)

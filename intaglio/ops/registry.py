@@ -1,8 +1,9 @@
 """One operator, one declaration.
 
-A class decorated with `@op` (its bases give shared fields) becomes an `Op`: formula, NumPy oracle, derivative, accepted types, test
-domain and tolerance on one screen. What the formula does not say (views, windows, data-dependent
-indices) is a function beside it. Everything else in the package, and the tests, walks the registry.
+A class decorated with `@op` (its bases give shared fields) becomes an `Op`: formula, NumPy oracle,
+derivative, accepted types, test domain and tolerance on one screen. What the formula does not say (views,
+windows, data-dependent indices) is a function beside it. Everything else in the package, and the tests,
+walks the registry.
 
 Fields of a declaration:
 
@@ -19,6 +20,8 @@ Fields of a declaration:
   the term at output index `i` and reduction index `r`.
 * `accepts`: element types of the operands (`float`, `number`, `int`, `bits`, `bool`, `any`).
 * `domain`: interval of the test inputs; `tolerance`: ULPs of the result that C may differ from `ref`.
+* `samples`: `((operands, attrs), ...)`, an operand given by its shape or as an array, where test inputs
+  cannot be derived from the formula.
 """
 
 from __future__ import annotations
@@ -178,7 +181,7 @@ def _plain(function: Any) -> Any:
 
 
 class Primitives:
-    """Every primitive operator as an attribute, looked up when it is used: `prim.exp(x)`, `prim.and_(a, b)`."""
+    """Every primitive operator as an attribute, looked up at its use: `prim.exp(x)`, `prim.and_(a, b)`."""
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -143,7 +143,8 @@ class Index:
         for atom, coef in self.terms:
             text = str(atom)
             if coef != 1:
-                text = f"{coef} * {text}" if not isinstance(atom, (Div, Mod, Product)) else f"{coef} * ({text})"
+                bracketed = isinstance(atom, (Div, Mod, Product))
+                text = f"{coef} * ({text})" if bracketed else f"{coef} * {text}"
             parts.append(text)
         if self.const:
             parts.append(str(self.const))
@@ -283,7 +284,8 @@ def mod(num: IndexLike, den: IndexLike) -> IndexLike:
 
 def _split(num: Index, den: int) -> tuple[IndexLike, IndexLike]:
     """`num = den * quotient + rest` with every divisible part in the quotient."""
-    quotient, rest = {}, {}
+    quotient: dict[Atom, int] = {}
+    rest: dict[Atom, int] = {}
     for atom, coef in num.terms:
         target, value = (quotient, coef // den) if coef % den == 0 else (rest, coef)
         target[atom] = value
@@ -355,11 +357,11 @@ def _atom_variables(atom: Atom) -> frozenset[Var]:
     if isinstance(atom, (Div, Mod)):
         parts: tuple[IndexLike, ...] = (atom.num, atom.den)
     elif isinstance(atom, Dynamic):
-        found = getattr(atom.value, "variables", frozenset())
-        return frozenset(found)
+        found: frozenset[Var] = getattr(atom.value, "variables", frozenset())
+        return found
     else:
         parts = (atom.a, atom.b)
-    return frozenset().union(*(part.variables for part in parts if isinstance(part, Index)))
+    return frozenset(var for part in parts if isinstance(part, Index) for var in part.variables)
 
 
 def substitute(value: IndexLike, env: Mapping[Var, IndexLike],
