@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from intaglio.shared.errors import ArgumentError, ShapeError
-from intaglio.shared.index import Index, IndexLike, Var, interval, substitute
+from intaglio.shared.index import Index, IndexLike, Var, substitute
 from intaglio.shared.types import TensorType
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def bind_symbols(values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> 
         wanted = substitute_type(value.type, sizes).shape
         if wanted != shape:
             raise ShapeError(f"{value!r} has shape {list(wanted)} but the array has shape {list(shape)}")
-    for var, size in sizes.items():
-        if not isinstance(size, int) or size < var.lo or (var.hi is not None and size > var.hi):
-            raise ShapeError(f"dimension {var} is {size} but its bounds are {var.lo} .. {var.hi}")
+    for var, bound in sizes.items():
+        if not isinstance(bound, int) or bound < var.lo or (var.hi is not None and bound > var.hi):
+            raise ShapeError(f"dimension {var} is {bound} but its bounds are {var.lo} .. {var.hi}")
     return sizes
 
 
@@ -102,9 +102,10 @@ def specialise(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     fixed: dict[Var, IndexLike] = {}
     for var in symbols:
         if var.name in sizes:
-            lo, hi = interval(Index(0, ((var, 1),)))
-            size = sizes[var.name]
-            if (lo is not None and size < lo) or (hi is not None and size > hi):
-                raise ArgumentError(f"dimension {var} cannot be {size}: its bounds are {lo} .. {hi}")
-            fixed[var] = size
+            wanted = sizes[var.name]
+            if wanted < var.lo or (var.hi is not None and wanted > var.hi):
+                raise ArgumentError(
+                    f"dimension {var} cannot be {wanted}: its bounds are {var.lo} .. {var.hi}"
+                )
+            fixed[var] = wanted
     return graph.specialise(fixed)

@@ -1,0 +1,142 @@
+"""Rewriting: a new graph made node by node from an old one. All passes are built from these helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from intaglio.graph.ir import Graph, Node, Value
+from intaglio.shared.errors import VerifyError
+
+Replace: TypeAlias = Callable[["Rewriting", Node, tuple[Value, ...]], Sequence[Value] | None]
+MAX_ROUNDS = 32
+
+
+class Rewriting:
+    """A graph under construction: `new` is the result, `at(value)` the new value of an old one."""
+
+    def __init__(self, old: Graph) -> None:
+        self.old = old
+        self.new = Graph(old.name, _taken=set(old._taken), _numbers=dict(old._numbers))
+        self.fired = 0
+        self._map: dict[Value, Value] = {}
+        for group, target in (
+            (old.inputs, self.new.inputs),
+            (old.states, self.new.states),
+            (old.constants, self.new.constants),
+        ):
+            for value in group:
+                made = Value(self.new, value.type, value.source, value.name, data=value.data)
+                self._map[value] = made
+                target.append(made)
+
+    def at(self, value: Value) -> Value:
+        """The value of the new graph that stands for an old one."""
+        return self._map[value]
+
+    def copy(
+        self, node: Node, operands: tuple[Value, ...] | None = None, attrs: dict[str, Any] | None = None
+    ) -> tuple[Value, ...]:
+        """Append a node as it was, on its new operands; names and types stay."""
+        inputs = tuple(map(self.at, node.inputs)) if operands is None else operands
+        made = Node(
+            node.op,
+            inputs,
+            node.attrs if attrs is None else attrs,
+            where=node.where,
+            region=node.region,
+            phase=node.phase,
+        )
+        return self.new.place(made, [v.type for v in node.outputs], [v.name for v in node.outputs])
+
+    def stand_for(self, node: Node, values: Sequence[Value]) -> None:
+        """Let values of the new graph stand for the results of an old node."""
+        for old, new in zip(node.outputs, values, strict=True):
+            if old.type != new.type:
+                raise VerifyError(f"{new!r} cannot replace {old!r}: the types differ", where=node.where)
+            self._map[old] = new
+
+    def finish(self) -> Graph:
+        """The new graph, with outputs and updates, without what nothing reads."""
+        self.new.outputs = list(map(self.at, self.old.outputs))
+        self.new.output_names = list(self.old.output_names)
+        self.new.updates = [(self.at(state), self.at(value)) for state, value in self.old.updates]
+        _sweep(self.new)
+        return self.new
+
+
+def rebuild(graph: Graph, replace: Replace) -> tuple[Graph, int]:
+    """A new graph in which `replace(rewriting, node, operands)` was asked for every node.
+
+    It returns the values that stand for the node's results, or None to keep the node; what it appends
+    keeps the node's line, region and phase. Returns the graph and how many nodes were replaced.
+    """
+    rewriting = Rewriting(graph)
+    for node in graph.nodes:
+        operands = tuple(map(rewriting.at, node.inputs))
+        with rewriting.new.in_place_of(node):
+            values = replace(rewriting, node, operands)
+        rewriting.fired += values is not None
+        rewriting.stand_for(node, rewriting.copy(node, operands) if values is None else values)
+    return rewriting.finish(), rewriting.fired
+
+
+def exhaust(graph: Graph, replace: Replace) -> Graph:
+    """`rebuild` until nothing is replaced, at most `MAX_ROUNDS` times."""
+    for _ in range(MAX_ROUNDS):
+        graph, fired = rebuild(graph, replace)
+        if not fired:
+            break
+    return graph
+
+
+def remove_dead(graph: Graph) -> Graph:
+    """A copy without the nodes and constants that no output or update needs."""
+    return rebuild(graph, lambda rewriting, node, operands: None)[0]
+
+
+def _sweep(graph: Graph) -> None:
+    live = set(graph.roots)
+    kept = []
+    for node in reversed(graph.nodes):
+        if any(value in live for value in node.outputs):
+            live.update(node.inputs)
+            kept.append(node)
+    graph.nodes = kept[::-1]
+    graph.constants = [value for value in graph.constants if value in live]
+
+
+def transform_bodies(graph: Graph, transform: Callable[[Graph], Graph]) -> Graph:
+    """A graph in which every inner graph went through `transform`; the graph itself when there is none."""
+    if not any(isinstance(attr, Graph) for node in graph.nodes for attr in node.attrs.values()):
+        return graph
+    rewriting, done = Rewriting(graph), dict[Graph, Graph]()
+    for node in graph.nodes:
+        attrs = dict(node.attrs)
+        for name, attr in attrs.items():
+            if isinstance(attr, Graph):
+                done[attr] = done[attr] if attr in done else transform(attr)
+                attrs[name] = done[attr]
+        rewriting.stand_for(node, rewriting.copy(node, attrs=attrs))
+    return rewriting.finish()
+
+
+def splice(target: Graph, source: Graph, operands: Sequence[Value]) -> list[Value]:
+    """Append the nodes of a stateless graph to another, on the given operands; returns its outputs."""
+    new = dict(zip(source.inputs, operands, strict=True))
+    for value in source.constants:
+        new[value] = target.constant(value.data, value.name)
+    for node in source.nodes:
+        copied = Node(
+            node.op,
+            tuple(new[v] for v in node.inputs),
+            node.attrs,
+            where=node.where,
+            region=node.region,
+            phase=node.phase,
+        )
+        names = [target.unique_name(v.name) for v in node.outputs]
+        new.update(
+            zip(node.outputs, target.place(copied, [v.type for v in node.outputs], names), strict=True)
+        )
+    return [new[value] for value in source.outputs]
