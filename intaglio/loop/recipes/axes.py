@@ -93,7 +93,7 @@ class Contraction:
         extents: dict[str, IndexLike] = {}
         for operand, own in zip(anchor.operands, axes, strict=True):
             extents |= dict(zip(own, operand.type.shape, strict=True))
-        return Contraction(anchor, left, right, out, extents)._named()
+        return Contraction.made(anchor, left, right, out, extents)
 
     @staticmethod
     def of_reduction(anchor: Anchor) -> Contraction:
@@ -106,11 +106,16 @@ class Contraction:
             return anchor.term(tuple(env[a] for a in kept), tuple(env[a] for a in inner))
 
         extents = dict(zip(kept + inner, (*shape, *reduced), strict=True))
-        return Contraction(anchor, NOTHING, Factor(kept + inner, term), kept, extents)._named()
+        return Contraction.made(anchor, NOTHING, Factor(kept + inner, term), kept, extents)
 
-    def _named(self) -> Contraction:
-        self.taken = set(self.anchor.taken) | {b.name for b in self.buffers}
-        return self
+    @staticmethod
+    def made(
+        anchor: Anchor, left: Factor, right: Factor, out_axes: str, extents: Mapping[str, IndexLike]
+    ) -> Contraction:
+        """Products of two factors, summed over the axes that the result does not have."""
+        made = Contraction(anchor, left, right, out_axes, extents)
+        made.taken = set(anchor.taken) | {b.name for b in made.buffers}
+        return made
 
     def swap(self) -> Contraction:
         """The same contraction with the factors in the other order."""

@@ -16,7 +16,7 @@ from intaglio.shared.target import Target
 
 ALONE = Dim(1, ())
 SMALLEST = 4  # lanes
-SUM_CYCLES = 12  # to add up the lanes of one accumulator and finish the element
+SUM_CYCLES = 18  # to add up the lanes of one accumulator and finish the element
 TILES_32 = ((4, 4), (1, 8), (2, 8), (8, 1), (8, 2), (3, 6), (6, 3), (5, 5))
 TILES_16 = ((2, 4), (1, 6), (3, 3), (6, 1), (4, 2))
 

@@ -22,6 +22,11 @@ def loop(name: str, extent: IndexLike, body: Body, kind: LoopKind = "serial") ->
     return [For(variable_of(index), extent, block(*body(index)), kind)]
 
 
+def ranged(name: str, start: int, stop: int, body: Body) -> list[Stmt]:
+    """A serial loop from `start` to `stop`."""
+    return loop(name, stop - start, lambda number: body(number + start))
+
+
 def stepped(name: str, start: IndexLike, step: int, count: IndexLike, body: Body) -> list[Stmt]:
     """A serial loop over `start`, `start + step`, ..., as a count from 0; its body for a count of 1."""
     return loop(name, count, lambda number: body(start + number * step))

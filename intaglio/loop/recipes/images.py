@@ -1,0 +1,168 @@
+"""Padded copies of images, so that a convolution reads every window at unit stride and without guards.
+
+A convolution over padded places `t = p * stride + r * dilation` reads plane `t % stride` at place
+`p + r * dilation // stride`: the copy holds one plane per phase of the stride. A transposed convolution
+spreads its source instead, `spread` places apart with zeros between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product as combinations
+from math import prod
+
+from intaglio.loop.ir import Buffer, Stmt, Store
+from intaglio.loop.recipes.nests import loop, ranged
+from intaglio.ops.expr import Const, Expr
+from intaglio.shared.index import IndexLike
+
+Place = tuple[IndexLike, ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """One spatial axis: `size` places of the source, `out` places of the result, `kernel` taps.
+
+    Tap `r` of result place `p` is source place `(p * stride + r * dilation - low) / spread`, and zero
+    where that is no place.
+    """
+
+    size: int
+    out: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    low: int = 0
+    spread: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Places behind the first that the last tap reads, in a plane."""
+        return (self.kernel - 1) * self.dilation // self.stride
+
+    @property
+    def extent(self) -> int:
+        """Places of a plane."""
+        return self.out + self.reach
+
+    @property
+    def phases(self) -> int:
+        """Planes that taps read."""
+        return min(self.stride, (self.kernel - 1) * self.dilation + 1)
+
+    def filled(self, phase: int) -> tuple[int, int, int, int]:
+        """Where a plane holds the source: first place, step, number of places, first source place."""
+        if self.spread > 1:
+            first = max(0, -(self.low // self.spread))
+            count = min(
+                self.size - first, (self.extent - 1 - self.low - first * self.spread) // self.spread + 1
+            )
+            return self.low + first * self.spread, self.spread, max(0, count), first
+        first = max(0, -(-(self.low - phase) // self.stride))
+        source = first * self.stride + phase - self.low
+        count = min(self.extent - first, (self.size - 1 - source) // self.stride + 1)
+        return first, 1, max(0, count), source
+
+    def tap(self, r: IndexLike) -> tuple[IndexLike, IndexLike]:
+        """The phase and the place a tap reads, relative to the result's."""
+        return r * self.dilation % self.stride, r * self.dilation // self.stride
+
+
+@dataclass(frozen=True)
+class Image:
+    """Planes of several channels, one behind the other: [channel][phases][places], and `slack` at the end."""
+
+    channels: int
+    windows: tuple[Window, ...]
+    slack: int
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Distance of neighbours along each spatial axis."""
+        extents = [w.extent for w in self.windows]
+        return tuple(prod(extents[k + 1 :]) for k in range(len(extents)))
+
+    @property
+    def plane(self) -> int:
+        return prod(w.extent for w in self.windows)
+
+    @property
+    def phases(self) -> int:
+        return prod(w.phases for w in self.windows)
+
+    @property
+    def size(self) -> int:
+        return self.channels * self.phases * self.plane + self.slack
+
+    @property
+    def length(self) -> int:
+        """Flat places from the first to the last of the result."""
+        return sum((w.out - 1) * s for w, s in zip(self.windows, self.strides, strict=True)) + 1
+
+    def flat(self, place: Sequence[IndexLike]) -> IndexLike:
+        """The flat place in a plane."""
+        total: IndexLike = 0
+        for k, stride in zip(place, self.strides, strict=True):
+            total = total + k * stride
+        return total
+
+    def tap(self, channel: IndexLike, taps: Sequence[IndexLike]) -> IndexLike:
+        """Where the window's element for the first result place lies."""
+        phase: IndexLike = 0
+        shift: list[IndexLike] = []
+        for window, r in zip(self.windows, taps, strict=True):
+            own, place = window.tap(r)
+            phase = phase * window.phases + own
+            shift.append(place)
+        return (channel * self.phases + phase) * self.plane + self.flat(shift)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the source covers every place, so that nothing must be zero."""
+        ranges = [w.filled(0) for w in self.windows]
+        return self.phases == 1 and all(
+            step == 1 and count == w.extent
+            for (_, step, count, _), w in zip(ranges, self.windows, strict=True)
+        )
+
+    def copy(
+        self, buffer: Buffer, prefix: Place, names: dict[str, str], source: Callable[[IndexLike, Place], Expr]
+    ) -> Iterator[Stmt]:
+        """Fill `buffer[prefix]` from `source(channel, place)`."""
+        zero = Const(0.0 if buffer.dtype.is_float else 0, buffer.dtype)
+        if not self.is_whole or self.slack:
+            start = self.channels * self.plane if self.is_whole else 0
+            yield from ranged(names["e"], start, self.size, lambda k: [Store(buffer, (*prefix, k), zero)])
+        phases = list(combinations(*(range(w.phases) for w in self.windows)))
+        for number, phase in enumerate(phases):
+            yield from loop(
+                names["c"],
+                self.channels,
+                lambda channel: self._plane(buffer, (*prefix,), names, source, channel, number, phase),
+            )
+
+    def _plane(
+        self,
+        buffer: Buffer,
+        prefix: Place,
+        names: dict[str, str],
+        source: Callable[[IndexLike, Place], Expr],
+        channel: IndexLike,
+        number: int,
+        phase: tuple[int, ...],
+    ) -> list[Stmt]:
+        base = (channel * self.phases + number) * self.plane
+
+        def along(axis: int, place: Place, at: Place) -> list[Stmt]:
+            if axis == len(self.windows):
+                return [Store(buffer, (*prefix, base + self.flat(place)), source(channel, at))]
+            first, step, count, start = self.windows[axis].filled(phase[axis])
+            stride = self.windows[axis].stride
+            return loop(
+                names[f"y{axis}"],
+                count,
+                lambda k: along(axis + 1, (*place, k * step + first), (*at, k * stride + start)),
+            )
+
+        return along(0, (), ())
