@@ -160,10 +160,10 @@ static inline float atan2_f32(float y, float x) {
         """/* x^y through double precision; error below 1 ULP */
 static inline float pow_f32(float x, float y) {
     float a = fabsf(x), k, f = log_split_f32(a > 0.0f && a < INFINITY ? a : 1.0f, &k);
-    double s = (double)f / (2.0 + (double)f), z = s * s;
-    double p = 1.0 / 13 + z * (1.0 / 15);
-    p = 1.0 / 7 + z * (1.0 / 9 + z * (1.0 / 11 + z * p));
-    p = 1.0 + z * (1.0 / 3 + z * (1.0 / 5 + z * p));
+    double s = (double)f / (2.0 + (double)f), w = s * s;
+    double p = 1.0 / 13 + w * (1.0 / 15);
+    p = 1.0 / 7 + w * (1.0 / 9 + w * (1.0 / 11 + w * p));
+    p = 1.0 + w * (1.0 / 3 + w * (1.0 / 5 + w * p));
     double e = (double)y * ((double)k + s * p * 2.8853900817779268);
     e = e < -200.0 ? -200.0 : e > 200.0 ? 200.0 : e == e ? e : 0.0;
     double n = (e + 6755399441055744.0) - 6755399441055744.0, r = (e - n) * 0.6931471805599453;
@@ -171,16 +171,17 @@ static inline float pow_f32(float x, float y) {
     q = 1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720 + r * q));
     q = 1.0 + r * (1.0 + r * (1.0 / 2 + r * (1.0 / 6 + r * q)));
     float power = (float)(q * bits_u64_f64((uint64_t)((int64_t)n + 1023) << 52));
-    float low = y < 0.0f ? INFINITY : 0.0f, high = y < 0.0f ? 0.0f : INFINITY;
-    power = a == 0.0f ? low : a == INFINITY ? high : power;
-    power = fabsf(y) == INFINITY && a != 1.0f ? ((a < 1.0f) == (y < 0.0f) ? INFINITY : 0.0f) : power;
-    bool whole = fabsf(y) >= 8388608.0f || y == (float)(int32_t)(fabsf(y) < 8388608.0f ? y : 0.0f);
-    bool odd = whole && fabsf(y) < 16777216.0f && ((int32_t)(fabsf(y) < 16777216.0f ? y : 0.0f) & 1);
-    power = x < 0.0f && !whole && a < INFINITY ? NAN : copysignf(1.0f, x) < 0.0f && odd ? -power : power;
-    power = x != x || y != y ? NAN : power;
-    return x == 1.0f || y == 0.0f ? 1.0f : power;
+    float z = y < 0.0f ? INFINITY : 0.0f;
+    power = a == 0.0f ? z : a == INFINITY ? (y < 0.0f ? 0.0f : INFINITY) : power;
+    power = (fabsf(y) == INFINITY) & (a != 1.0f) ? ((a < 1.0f) == (y < 0.0f) ? INFINITY : 0.0f) : power;
+    int32_t n_y = (int32_t)(fabsf(y) < 16777216.0f ? y : 0.0f);
+    bool whole = (fabsf(y) >= 8388608.0f) | (y == (float)n_y), odd = whole & ((n_y & 1) != 0);
+    power = (x < 0.0f) & !whole & (a < INFINITY) ? NAN : power;
+    power = (bits_f32_u32(x) >> 31 != 0) & odd ? -power : power;
+    power = (x != x) | (y != y) ? NAN : power;
+    return (x == 1.0f) | (y == 0.0f) ? 1.0f : power;
 }""",
-        ("log_split_f32", "bits_u64_f64"),
+        ("log_split_f32", "bits_u64_f64", "bits_f32_u32"),
         ("math.h",),
     ),
 }

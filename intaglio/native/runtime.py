@@ -147,6 +147,11 @@ static inline # shr_$(# x, # n) {
     return (#)(x >> ((#U)n < %BITS% ? n : %BITS% - 1));
 }""",
 }
+_SIGNED["pow"] = (
+    _ANY["pow"]
+    .replace("modulo 2^%BITS% */", "modulo 2^%BITS%; for n < 0 the reciprocal towards zero */")
+    .replace("x == 1 ? 1 : 0", "x == 1 ? 1 : x == -1 ? (n & 1 ? -1 : 1) : 0")
+)
 
 _FLOAT = {
     "max": """
