@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env
 from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
-from intaglio.loop.recipes.tiles import balanced
+from intaglio.loop.recipes.tiles import Panels, balanced, panels
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
@@ -70,7 +71,7 @@ class DotTiles:
 
     def nest(self) -> Nest:
         """The loops."""
-        names = ("i0", "i1", "j0", "j1", "lane", "k0", "k1")
+        names = ("i0", "i1", "j0", "j1", "lane", "k0")
         self.names = {name: self.contraction.fresh(name) for name in names}
         self.names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.further)}
         work = upper(product(tuple(self.contraction.extents.values())))
@@ -117,76 +118,75 @@ class DotTiles:
         ]
 
     def tile_body(self, env: Env, row: IndexLike, rows: int, column: IndexLike, columns: int) -> list[Stmt]:
-        dtype = self.contraction.anchor.dtype
-        acc = Buffer(self.contraction.fresh("acc"), dtype, (rows, columns, self.lanes), "local", "register")
-        total = Buffer(self.contraction.fresh("total"), dtype, (rows, columns), "local", "register")
-        assert isinstance(self.depth.extent, int)
-        whole, rest = divmod(self.depth.extent, self.lanes)
+        """One register tile: totals from whole vectors, then from the narrower rest, then the epilogue."""
+        names, contraction = self.names, self.contraction
+        total = Buffer(
+            contraction.fresh("total"), contraction.anchor.dtype, (rows, columns), "local", "register"
+        )
 
         def each(body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
-            return unroll(
-                self.names["i1"], rows, lambda i: unroll(self.names["j1"], columns, lambda j: body(i, j))
-            )
+            return unroll(names["i1"], rows, lambda i: unroll(names["j1"], columns, lambda j: body(i, j)))
 
         def at(env: Env, i: IndexLike, j: IndexLike) -> Env:
             return env | self.row.bind(row + i) | self.column.bind(column + j)
 
-        def wide(full: Env) -> list[Stmt]:
-            return loop(
-                self.names["k0"],
-                whole,
-                lambda k: each(
-                    lambda i, j: lanes(
-                        self.names["lane"],
-                        self.lanes,
-                        lambda lane: [
-                            self.contraction.accumulate(
-                                acc,
-                                (i, j, lane),
-                                self.contraction.term(
-                                    at(full, i, j) | self.depth.bind(k * self.lanes + lane)
-                                ),
+        def add(
+            full: Env, into: Buffer, i: IndexLike, j: IndexLike, k: IndexLike, *lane: IndexLike
+        ) -> list[Stmt]:
+            value = contraction.term(at(full, i, j) | self.depth.bind(k))
+            return [contraction.accumulate(into, (i, j, *lane), value)]
+
+        def scalars(part: Panels) -> list[Stmt]:
+            return self.over(
+                self.further,
+                env,
+                lambda full: loop(
+                    names["k0"],
+                    part.count,
+                    lambda k: each(lambda i, j: add(full, total, i, j, k + part.start)),
+                ),
+            )
+
+        def vectors(part: Panels) -> list[Stmt]:
+            acc = Buffer(
+                contraction.fresh("acc"), total.dtype, (rows, columns, part.lanes), "local", "register"
+            )
+            over_lanes = partial(lanes, names["lane"], part.lanes)
+            return [
+                Alloc(acc),
+                *each(lambda i, j: over_lanes(lambda lane: [contraction.clear(acc, (i, j, lane))])),
+                *self.over(
+                    self.further,
+                    env,
+                    lambda full: loop(
+                        names["k0"],
+                        part.count,
+                        lambda k: each(
+                            lambda i, j: over_lanes(
+                                lambda lane: add(full, acc, i, j, k * part.lanes + lane + part.start, lane)
                             )
-                        ],
+                        ),
+                    ),
+                ),
+                *each(
+                    lambda i, j: over_lanes(
+                        lambda lane: [
+                            contraction.accumulate(total, (i, j), Read(acc, (i, j, lane), acc.dtype))
+                        ]
                     )
                 ),
-            )
+            ]
 
-        def narrow(full: Env) -> list[Stmt]:
-            return loop(
-                self.names["k1"],
-                rest,
-                lambda k: each(
-                    lambda i, j: [
-                        self.contraction.accumulate(
-                            total,
-                            (i, j),
-                            self.contraction.term(at(full, i, j) | self.depth.bind(k + whole * self.lanes)),
-                        )
-                    ]
-                ),
-            )
-
-        def lane_loop(body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
-            return lanes(self.names["lane"], self.lanes, body)
-
+        assert isinstance(self.depth.extent, int)
         return [
-            Alloc(acc),
-            *each(lambda i, j: lane_loop(lambda lane: [self.contraction.clear(acc, (i, j, lane))])),
-            *self.over(self.further, env, wide),
             Alloc(total),
-            *each(
-                lambda i, j: [
-                    self.contraction.clear(total, (i, j)),
-                    *lane_loop(
-                        lambda lane: [
-                            self.contraction.accumulate(total, (i, j), Read(acc, (i, j, lane), dtype))
-                        ]
-                    ),
-                ]
+            *each(lambda i, j: [contraction.clear(total, (i, j))]),
+            *(
+                s
+                for part in panels(self.depth.extent, 1, self.lanes)
+                for s in (vectors(part) if part.lanes > 1 else scalars(part))
             ),
-            *(self.over(self.further, env, narrow) if rest else ()),
-            *each(lambda i, j: self.contraction.finish(at(env, i, j), Read(total, (i, j), dtype))),
+            *each(lambda i, j: contraction.finish(at(env, i, j), Read(total, (i, j), total.dtype))),
         ]
 
 
@@ -196,7 +196,7 @@ def _best(
     """The tile with the least estimated cycles."""
     found = []
     assert isinstance(depth.extent, int)
-    steps = (depth.extent // lanes + depth.extent % lanes) * _count(further)
+    steps = sum(part.count for part in panels(depth.extent, 1, lanes)) * _count(further)
     for rows, columns in TILES_32 if target.registers >= 32 else TILES_16:
         cycles = 0.0
         for down in balanced(upper(row.extent) or 64, rows):
