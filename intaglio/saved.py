@@ -19,7 +19,7 @@ from intaglio.compile import compile_graph
 from intaglio.compiled import Compiled
 from intaglio.graph.ir import Graph
 from intaglio.graph.spec import verify
-from intaglio.graph.text import parse_graph, print_graph
+from intaglio.graph.text import arrays_of, parse_graph, print_graph
 from intaglio.shared.errors import FileFormatError, IntaglioError
 
 FORMAT = 1
@@ -33,11 +33,9 @@ def save(compiled: Compiled, path: Path) -> None:
     from safetensors.numpy import save as to_bytes
 
     graph = compiled.graph
-    arrays = {
-        v.name: np.ascontiguousarray(v.data) for v in [*graph.constants, *graph.states] if v.data is not None
-    }
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays_of(graph).items()}
     if "loaded" in vars(compiled):
-        arrays.update({name: np.ascontiguousarray(array) for name, array in compiled.states.items()})
+        arrays.update({name: np.asarray(array, order="C") for name, array in compiled.states.items()})
     parts = {PROGRAM: print_graph(graph).encode(), WEIGHTS: to_bytes(arrays)}
     settings = {
         "format": FORMAT,
