@@ -151,26 +151,6 @@ def broadcast_shapes(name: str, shapes: Sequence[tuple[IndexLike, ...]]) -> tupl
     return tuple(result)
 
 
-def lift(value: Any, dtype: DType, like: Any) -> Any:
-    """A number or array as a tensor held as `like` is."""
-    array = np.asarray(value, dtype.numpy)
-    return like.__intaglio_lift__(array, dtype) if hasattr(like, "__intaglio_lift__") else array
-
-
-def full(like: Any, shape: Sequence[IndexLike], value: Any, dtype: DType | None = None) -> Any:
-    """A tensor of equal elements, held as `like` is and by default of its type."""
-    number = lift(value, dtype or type_of(like).dtype, like)
-    return REGISTRY["broadcast"](number, shape=tuple(shape)) if shape else number
-
-
-def iota(like: Any, shape: Sequence[IndexLike], axis: int, dtype: DType = dtypes.i64) -> Any:
-    """The index along one axis as a tensor, held as `like` is."""
-    attrs = {"shape": tuple(shape), "axis": axis, "dtype": dtype}
-    if hasattr(like, "__intaglio_apply__"):
-        return like.__intaglio_apply__(REGISTRY["iota"], [], attrs)
-    return REGISTRY["iota"](**attrs)
-
-
 def composition(function: Callable[P, T]) -> Callable[P, T]:
     """Keep what a Python function over primitives makes as one named region."""
     name = function.__name__
@@ -189,9 +169,6 @@ __all__ = [
     "composition",
     "dispatch",
     "evaluate",
-    "full",
-    "iota",
-    "lift",
     "region",
     "type_of",
 ]
