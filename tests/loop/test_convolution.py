@@ -77,3 +77,9 @@ def test_symbolic_batch():
     assert program is not None
     want = lookup("conv").ref(x, w, **attrs)
     np.testing.assert_allclose(run(program, [x, w], {"batch": 3}), want, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[2] // c[5]["groups"] >= 4], ids=str)
+def test_gradient_of_the_weights(case):
+    x, w, g, attrs = arrays(case)
+    check("conv_dw", x, g, {**attrs, "kernel": w.shape[2:]}, AVX512)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand
 from intaglio.loop.recipes.contraction import lower_dot, lower_reduction
 from intaglio.loop.recipes.convolution import lower_convolution
+from intaglio.loop.recipes.weights import lower_weights
 from intaglio.ops.registry import lookup
 from intaglio.shared.target import Target
 
@@ -18,6 +19,8 @@ def lower_anchor(anchor: Anchor, target: Target) -> Nest | None:
         return lower_dot(anchor, target)
     if op.name in ("conv", "conv_dx"):
         return lower_convolution(anchor, target)
+    if op.name == "conv_dw":
+        return lower_weights(anchor, target)
     if op.kind == "reduce" and op.combine in SUMS and not op.ordered:
         return lower_reduction(anchor, target)
     return None

@@ -15,9 +15,10 @@ from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, Reduce, Stmt, Store, walk
 from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Anchor, Operand
+from intaglio.loop.recipes.nests import Names, variable_of
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
 from intaglio.shared.dtypes import bool_
-from intaglio.shared.index import Index, IndexLike, Var, variable
+from intaglio.shared.index import IndexLike, Var, variable
 
 Env = dict[str, IndexLike]
 
@@ -82,7 +83,7 @@ class Contraction:
     right: Factor
     out_axes: str
     extents: Mapping[str, IndexLike]
-    taken: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=lambda: Names(()))
 
     @staticmethod
     def of_dot(anchor: Anchor) -> Contraction:
@@ -114,21 +115,12 @@ class Contraction:
     ) -> Contraction:
         """Products of two factors, summed over the axes that the result does not have."""
         made = Contraction(anchor, left, right, out_axes, extents)
-        made.taken = set(anchor.taken) | {b.name for b in made.buffers}
+        made.names = Names(anchor.taken | {b.name for b in made.buffers})
         return made
 
     def swap(self) -> Contraction:
         """The same contraction with the factors in the other order."""
         return replace(self, left=self.right, right=self.left)
-
-    def fresh(self, name: str) -> str:
-        """A name for a local buffer or loop variable that nothing else has."""
-        wanted, k = name, 0
-        while name in self.taken:
-            k += 1
-            name = f"{wanted}_{k}"
-        self.taken.add(name)
-        return name
 
     @cached_property
     def variables(self) -> dict[str, IndexLike]:
@@ -253,11 +245,3 @@ def _has_index(value: Expr) -> bool:
 
 def _stride(read: Read, var: Var) -> int | None:
     return places.stride(read.source, read.index, var) if isinstance(read.source, Buffer) else None
-
-
-def variable_of(index: IndexLike) -> Var:
-    """The variable an index consists of."""
-    assert isinstance(index, Index)
-    var = index.terms[0][0]
-    assert isinstance(var, Var)
-    return var

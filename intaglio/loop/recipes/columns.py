@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env
-from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
@@ -19,7 +19,6 @@ PACK_ROWS = 4  # fewer rows than this do not pay for packing
 PACK_STRIDE = 1024  # bytes between rows of the right operand from which on panels pay
 MOVE_CYCLES = 0.25  # to copy one element of a row
 TURN_CYCLES = 0.6  # to copy one element across rows
-SQUARE = 4
 
 
 @dataclass
@@ -86,12 +85,6 @@ class ColumnTiles:
 
     def nest(self) -> Nest:
         """The loops."""
-        names = {
-            name: self.contraction.fresh(name)
-            for name in ("i0", "i1", "j0", "j1", "lane", "k0", "k1", "j2", "j3")
-        }
-        names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.reduced)}
-        self.names = names
         assert isinstance(self.column.extent, int)
         groups = panels(self.column.extent, self.tile[1], self.lanes)
         self.packs = [(group, self.pack_buffer(group)) for group in groups] if self.packed else []
@@ -110,9 +103,13 @@ class ColumnTiles:
         ]
         if self.packed:
             notes.append(f"pack the operand with {self.column.names} into panels")
-        independent = {self.names[n] for n in ("i0", "j0", *(d.names for d in self.outer))}
+        independent = {self.names["i0"], self.names["j0"], *(self.names.axis(d.names) for d in self.outer)}
         body = parallel([*before, *main], work, independent)
         return Nest(body, tuple(notes), tuple(b for _, b in self.packs))
+
+    @property
+    def names(self) -> Names:
+        return self.contraction.names
 
     def over(self, dims: list[Dim], env: Env, body: Callable[[Env], list[Stmt]]) -> list[Stmt]:
         """Serial loops over dims around a body that gets the values of all axes so far."""
@@ -120,7 +117,7 @@ class ColumnTiles:
             return list(body(env))
         first = dims[0]
         return loop(
-            self.names[first.names],
+            self.names.axis(first.names),
             first.extent,
             lambda index: self.over(dims[1:], env | first.bind(index), body),
         )
@@ -146,7 +143,7 @@ class ColumnTiles:
     def tile_body(self, env: Env, row: IndexLike, rows: int, group: Panels, number: IndexLike) -> list[Stmt]:
         """One register tile: clear, accumulate over the reduction, finish."""
         acc = Buffer(
-            self.contraction.fresh("acc"),
+            self.names.fresh("acc"),
             self.contraction.anchor.dtype,
             (rows, group.vectors, group.lanes),
             "local",
@@ -206,7 +203,7 @@ class ColumnTiles:
 
     def pack_buffer(self, group: Panels) -> Buffer:
         dims = [d.extent for d in self.pack_outer] + [group.count] + [d.extent for d in self.reduced]
-        name = self.contraction.fresh("panel")
+        name = self.names.fresh("panel")
         return Buffer(name, self.contraction.anchor.dtype, (*dims, group.width), "scratch")
 
     def pack_index(self, env: Env) -> tuple[IndexLike, ...]:
@@ -230,8 +227,11 @@ class ColumnTiles:
                 return self.over(
                     outer,
                     env,
-                    lambda full: self.turn(
-                        group, last, lambda k, place: copy(full | last.bind(k), number, place)
+                    lambda full: turn(
+                        self.names,
+                        _constant(last),
+                        group.width,
+                        lambda k, place: copy(full | last.bind(k), number, place),
                     ),
                 )
             return self.over(
@@ -254,28 +254,10 @@ class ColumnTiles:
             lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
         )
 
-    def turn(self, group: Panels, last: Dim, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
-        """Copy across rows in squares small enough for the compiler to turn in registers."""
-        i0, i1, j0, j1 = (self.names[name] for name in ("k0", "k1", "j2", "j3"))
-        side = SQUARE if group.width % SQUARE == 0 else 1
-        assert isinstance(last.extent, int)
-        whole = last.extent // SQUARE
 
-        def block(start: IndexLike, rows: int) -> list[Stmt]:
-            return loop(
-                j0,
-                group.width // side,
-                lambda across: unroll(
-                    i1,
-                    rows,
-                    lambda k: unroll(j1, side, lambda place: [copy(start + k, across * side + place)]),
-                ),
-            )
-
-        return [
-            *loop(i0, whole, lambda k: block(k * SQUARE, SQUARE)),
-            *(block(whole * SQUARE, last.extent % SQUARE) if last.extent % SQUARE else ()),
-        ]
+def _constant(dim: Dim) -> int:
+    assert isinstance(dim.extent, int)
+    return dim.extent
 
 
 def _join(dim: Dim, env: Env) -> IndexLike:

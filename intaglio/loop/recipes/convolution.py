@@ -8,7 +8,7 @@ dropped. Tiles go to a small buffer of `wide` rows first, and from there through
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
@@ -16,7 +16,7 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Factor
 from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.images import Image, Window
-from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike, upper
@@ -113,31 +113,11 @@ class _Tiles:
     geometry: Geometry
     target: Target
     lanes: int
-    names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         g = self.geometry
         self.image = Image(g.ins, g.windows, self.lanes)
-        names = (
-            "n",
-            "g",
-            "c",
-            "e",
-            "o0",
-            "o1",
-            "j0",
-            "j1",
-            "lane",
-            "b0",
-            *TAPS,
-            *SPATIAL,
-            *(f"y{k}" for k in range(len(g.windows))),
-        )
-        taken = set(self.anchor.taken)
-        for name in names:
-            self.names[name] = next(
-                n for n in (name, *(f"{name}_{k}" for k in range(1, 99))) if n not in taken
-            )
+        self.names = Names(self.anchor.taken)
         self.blocks = self.cut()
 
     def cut(self) -> list[Run]:
@@ -230,7 +210,7 @@ class _Tiles:
     ) -> list[Stmt]:
         """Some channels of a block: every panel of places into the wide buffer, then the epilogue."""
         width = self.width(block)
-        wide = Buffer(self.fresh("wide"), self.anchor.dtype, (rows, width), "local", "stack")
+        wide = Buffer(self.names.fresh("wide"), self.anchor.dtype, (rows, width), "local", "stack")
         origin = first * self.image.strides[0]
         groups = panels(width, self.tile[1], self.lanes)
         return [
@@ -261,7 +241,7 @@ class _Tiles:
     ) -> list[Stmt]:
         """One register tile."""
         dtype = self.anchor.dtype
-        acc = Buffer(self.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
+        acc = Buffer(self.names.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
 
         def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
             return unroll(
@@ -349,12 +329,3 @@ class _Tiles:
             return loop(self.names[SPATIAL[axis]], extents[axis], lambda p: along(i, (*place, p)))
 
         return loop(self.names["o1"], rows, lambda i: along(i, ()))
-
-    def fresh(self, name: str) -> str:
-        taken = {*self.anchor.taken, *self.names.values()}
-        made = next(n for n in (name, *(f"{name}_{k}" for k in range(1, 999))) if n not in taken)
-        self.names[made] = made
-        return made
-
-
-__all__ = ["Geometry", "lower_convolution"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env
-from intaglio.loop.recipes.nests import lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, panels
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
@@ -36,7 +36,6 @@ class DotTiles:
     further: list[Dim]
     tile: tuple[int, int]
     cycles: float
-    names: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[DotTiles]:
@@ -71,24 +70,25 @@ class DotTiles:
 
     def nest(self) -> Nest:
         """The loops."""
-        names = ("i0", "i1", "j0", "j1", "lane", "k0")
-        self.names = {name: self.contraction.fresh(name) for name in names}
-        self.names |= {d.names: self.contraction.fresh(d.names) for d in (*self.outer, *self.further)}
         work = upper(product(tuple(self.contraction.extents.values())))
         body = self.over(self.outer, self.contraction.fixed, self.columns)
         note = (
             f"tile rows {self.row.names or '-'} by {self.tile[0]} and columns {self.column.names or '-'} by "
             f"{self.tile[1]}, {self.lanes} lanes along {self.depth.names}, accumulators in registers"
         )
-        independent = {self.names[n] for n in ("i0", "j0", *(d.names for d in self.outer))}
+        independent = {self.names["i0"], self.names["j0"], *(self.names.axis(d.names) for d in self.outer)}
         return Nest(parallel(body, None if work is None else 2 * work, independent), (note,))
+
+    @property
+    def names(self) -> Names:
+        return self.contraction.names
 
     def over(self, dims: list[Dim], env: Env, body: Callable[[Env], list[Stmt]]) -> list[Stmt]:
         if not dims:
             return body(env)
         first = dims[0]
         return loop(
-            self.names[first.names],
+            self.names.axis(first.names),
             first.extent,
             lambda index: self.over(dims[1:], env | first.bind(index), body),
         )
@@ -120,9 +120,7 @@ class DotTiles:
     def tile_body(self, env: Env, row: IndexLike, rows: int, column: IndexLike, columns: int) -> list[Stmt]:
         """One register tile: totals from whole vectors, then from the narrower rest, then the epilogue."""
         names, contraction = self.names, self.contraction
-        total = Buffer(
-            contraction.fresh("total"), contraction.anchor.dtype, (rows, columns), "local", "register"
-        )
+        total = Buffer(names.fresh("total"), contraction.anchor.dtype, (rows, columns), "local", "register")
 
         def each(body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
             return unroll(names["i1"], rows, lambda i: unroll(names["j1"], columns, lambda j: body(i, j)))
@@ -148,9 +146,7 @@ class DotTiles:
             )
 
         def vectors(part: Panels) -> list[Stmt]:
-            acc = Buffer(
-                contraction.fresh("acc"), total.dtype, (rows, columns, part.lanes), "local", "register"
-            )
+            acc = Buffer(names.fresh("acc"), total.dtype, (rows, columns, part.lanes), "local", "register")
             over_lanes = partial(lanes, names["lane"], part.lanes)
             return [
                 Alloc(acc),

@@ -13,7 +13,7 @@ from itertools import product as combinations
 from math import prod
 
 from intaglio.loop.ir import Buffer, Stmt, Store
-from intaglio.loop.recipes.nests import loop, ranged
+from intaglio.loop.recipes.nests import Names, loop, ranged
 from intaglio.ops.expr import Const, Expr
 from intaglio.shared.index import IndexLike
 
@@ -127,7 +127,7 @@ class Image:
         )
 
     def copy(
-        self, buffer: Buffer, prefix: Place, names: dict[str, str], source: Callable[[IndexLike, Place], Expr]
+        self, buffer: Buffer, prefix: Place, names: Names, source: Callable[[IndexLike, Place], Expr]
     ) -> Iterator[Stmt]:
         """Fill `buffer[prefix]` from `source(channel, place)`."""
         zero = Const(0.0 if buffer.dtype.is_float else 0, buffer.dtype)
@@ -146,7 +146,7 @@ class Image:
         self,
         buffer: Buffer,
         prefix: Place,
-        names: dict[str, str],
+        names: Names,
         source: Callable[[IndexLike, Place], Expr],
         channel: IndexLike,
         number: int,

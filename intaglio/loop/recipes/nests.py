@@ -10,6 +10,36 @@ from intaglio.loop.lower_group import worth_threads
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Body = Callable[[IndexLike], Sequence[Stmt]]
+SQUARE = 4
+
+
+class Names:
+    """Names that nothing else has for loop variables and local buffers; `names["i0"]` stays the same."""
+
+    def __init__(self, taken: Collection[str]) -> None:
+        self.taken = set(taken)
+        self.known: dict[str, str] = {}
+
+    def fresh(self, name: str) -> str:
+        """A name that was not given before."""
+        wanted, k = name, 0
+        while name in self.taken:
+            k += 1
+            name = f"{wanted}_{k}"
+        self.taken.add(name)
+        return name
+
+    def __getitem__(self, name: str) -> str:
+        return self._once(name, name)
+
+    def axis(self, name: str) -> str:
+        """The name of the loop over an axis of the user's notation."""
+        return self._once(f"axis {name}", name)
+
+    def _once(self, key: str, name: str) -> str:
+        if key not in self.known:
+            self.known[key] = self.fresh(name)
+        return self.known[key]
 
 
 def loop(name: str, extent: IndexLike, body: Body, kind: LoopKind = "serial") -> list[Stmt]:
@@ -40,6 +70,29 @@ def lanes(name: str, extent: int, body: Body) -> list[Stmt]:
 def unroll(name: str, extent: int, body: Body) -> list[Stmt]:
     """A loop that is written out."""
     return loop(name, extent, body, "unroll")
+
+
+def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
+    """`copy(row, column)` for all, in squares small enough for the compiler to turn them in registers."""
+    side = SQUARE if columns % SQUARE == 0 else 1
+    whole = rows // SQUARE
+
+    def band(start: IndexLike, size: int) -> list[Stmt]:
+        return loop(
+            names["t1"],
+            columns // side,
+            lambda across: unroll(
+                names["t2"],
+                size,
+                lambda k: unroll(names["t3"], side, lambda place: [copy(start + k, across * side + place)]),
+            ),
+        )
+
+    rest = rows - whole * SQUARE
+    return [
+        *loop(names["t0"], whole, lambda k: band(k * SQUARE, SQUARE)),
+        *(band(whole * SQUARE, rest) if rest else ()),
+    ]
 
 
 def parallel(statements: Sequence[Stmt], work: int | None, names: Collection[str]) -> Block:
