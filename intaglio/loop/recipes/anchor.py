@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
-from intaglio.loop.ir import Block, Buffer, Combine, Stmt
-from intaglio.ops.expr import Expr
+from intaglio.loop import places
+from intaglio.loop.ir import Alloc, Block, Buffer, Combine, Stmt, Store, walk
+from intaglio.ops.expr import Const, Expr
 from intaglio.ops.registry import lookup
 from intaglio.shared.dtypes import DType
-from intaglio.shared.index import IndexLike
+from intaglio.shared.index import IndexLike, variable
 from intaglio.shared.types import TensorType
 
 Place = tuple[IndexLike, ...]
@@ -68,11 +70,22 @@ class Anchor:
         """The term at result index `index` and reduction index `reduced`."""
         return lookup(self.op).term(index, reduced, list(self.operands), dict(self.attrs))
 
-    def fresh(self, name: str) -> str:
-        """`name`, with a number behind it when it is taken."""
-        if name not in self.taken:
-            return name
-        return next(n for k in range(1, len(self.taken) + 2) if (n := f"{name}_{k}") not in self.taken)
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Names that a recipe's own buffers and variables must not have: `taken`, and those of all arrays."""
+        index = tuple(variable(f"i{k}", extent) for k, extent in enumerate(self.result.shape))
+        found = {
+            read.source
+            for x in self.operands
+            for read in places.reads(
+                x[tuple(variable(f"i{k}", extent) for k, extent in enumerate(x.type.shape))]
+            )
+        }
+        for statement in walk(Block(tuple(self.finish(index, Const(0, self.dtype))))):
+            found |= {read.source for read in places.statement_reads(statement)}
+            if isinstance(statement, (Store, Alloc)):
+                found.add(statement.buffer)
+        return self.taken | {buffer.name for buffer in found if isinstance(buffer, Buffer)}
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Contraction:
     ) -> Contraction:
         """Products of two factors, summed over the axes that the result does not have."""
         made = Contraction(anchor, left, right, out_axes, extents)
-        made.names = Names(anchor.taken | {b.name for b in made.buffers})
+        made.names = Names(anchor.names)
         return made
 
     def swap(self) -> Contraction:
@@ -153,13 +153,6 @@ class Contraction:
             stores,
             reads,
         )
-
-    @property
-    def buffers(self) -> set[Buffer]:
-        left, right, stores, reads = self._probe
-        return {r.source for r in (*left, *right, *reads) if isinstance(r.source, Buffer)} | {
-            b for b, _ in stores
-        }
 
     def term(self, env: Env, right: Expr | None = None) -> Expr:
         """One term, in the type of the accumulator; `right` stands for a right factor kept elsewhere."""

@@ -117,7 +117,7 @@ class _Tiles:
     def __post_init__(self) -> None:
         g = self.geometry
         self.image = Image(g.ins, g.windows, self.lanes)
-        self.names = Names(self.anchor.taken)
+        self.names = Names(self.anchor.names)
         self.blocks = self.cut()
 
     def cut(self) -> list[Run]:

@@ -79,7 +79,7 @@ class _WeightTiles:
     outs: int
 
     def __post_init__(self) -> None:
-        self.names = Names(self.anchor.taken)
+        self.names = Names(self.anchor.names)
         self.dtype = self.anchor.dtype
         self.groups: int = self.anchor.attrs["groups"]
         channels, batch = self.anchor.result.shape[1], self.anchor.operands[0].type.shape[0]
