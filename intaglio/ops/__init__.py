@@ -1,6 +1,18 @@
 """The meaning of every primitive operator, one declaration each, and the compositions over them."""
 
-from intaglio.ops import compare, contract, elementwise, functions, movement, reduce
+from intaglio.ops import (
+    compare,
+    contract,
+    control,
+    convolution,
+    elementwise,
+    functions,
+    indexing,
+    movement,
+    random,
+    reduce,
+    windows,
+)
 from intaglio.ops.dispatch import composition, dispatch, evaluate, type_of
 from intaglio.ops.registry import REGISTRY, Op, all_ops, lookup, prim
 
@@ -11,13 +23,18 @@ __all__ = [
     "compare",
     "composition",
     "contract",
+    "control",
+    "convolution",
     "dispatch",
     "elementwise",
     "evaluate",
     "functions",
+    "indexing",
     "lookup",
     "movement",
     "prim",
+    "random",
     "reduce",
     "type_of",
+    "windows",
 ]

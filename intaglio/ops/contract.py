@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.ops import formula
+from intaglio.ops.dispatch import type_of
 from intaglio.ops.expr import Expr
-from intaglio.ops.registry import REGISTRY, op
+from intaglio.ops.registry import op, prim
 from intaglio.shared.errors import ShapeError
 from intaglio.shared.index import IndexLike
 from intaglio.shared.types import TensorType
@@ -18,15 +19,36 @@ def dot_formula(spec: str) -> formula.Formula:
     """The formula a spec such as `bmk,bkn->bmn` stands for."""
     inputs, output = spec.split("->")
     a, b = inputs.split(",")
-    return formula.parse(f"c[{','.join(output)}] += a[{','.join(a)}] * b[{','.join(b)}]"
-                         if output else f"c[*_] += a[{','.join(a)}] * b[{','.join(b)}]")
+    return formula.parse(
+        f"c[{','.join(output)}] += a[{','.join(a)}] * b[{','.join(b)}]"
+        if output
+        else f"c[_] += a[{','.join(a)}] * b[{','.join(b)}]"
+    )
+
+
+def contract(a: Any, left: str, b: Any, right: str, output: str) -> Any:
+    """The product of two tensors with named axes, summed over those that the result does not have.
+
+    Without any, it is an elementwise product of tensors laid out as the result is.
+    """
+    if set(left + right) - set(output):
+        return prim.dot(a, b, spec=f"{left},{right}->{output}")
+    return prim.mul(_laid_out(a, left, output), _laid_out(b, right, output))
+
+
+def _laid_out(x: Any, axes: str, output: str) -> Any:
+    """Axes in the order of the result, with extent 1 where there is none."""
+    order = tuple(axes.index(axis) for axis in output if axis in axes)
+    extents = dict(zip(axes, type_of(x).shape, strict=True))
+    moved = x if order == tuple(range(len(axes))) else prim.transpose(x, perm=order)
+    shape = tuple(extents.get(axis, 1) for axis in output)
+    return moved if len(shape) == len(axes) else prim.reshape(moved, shape=shape)
 
 
 def _gradient(g: Any, a: Any, b: Any, c: Any, spec: str) -> list[Any]:
     inputs, out = spec.split("->")
     left, right = inputs.split(",")
-    dot = REGISTRY["dot"]
-    return [dot(g, b, spec=f"{out},{right}->{left}"), dot(a, g, spec=f"{left},{out}->{right}")]
+    return [lambda: contract(g, out, b, right, left), lambda: contract(a, left, g, out, right)]
 
 
 @op
@@ -42,6 +64,13 @@ class dot:
     ref = lambda a, b, spec: np.einsum(spec, a, b, optimize=True)
     grad = _gradient
     tolerance = 64
+    samples = (
+        ([(4, 5), (5, 3)], {"spec": "mk,kn->mn"}),
+        ([(2, 4, 5), (2, 3, 5)], {"spec": "bmk,bnk->bmn"}),
+        ([(7,), (7,)], {"spec": "i,i->"}),
+        ([(3,), (4,)], {"spec": "i,j->ij"}),
+        ([(2, 3, 4), (3, 2)], {"spec": "abc,ba->c"}),
+    )
 
     @staticmethod
     def infer(a: TensorType, b: TensorType, *, spec: str) -> TensorType:
@@ -59,8 +88,7 @@ class dot:
         return tuple(places[axis][0] for axis in reduced_axes(spec))
 
     @staticmethod
-    def term(i: tuple[IndexLike, ...], r: tuple[IndexLike, ...], a: Any, b: Any, *,
-             spec: str) -> Expr:
+    def term(i: tuple[IndexLike, ...], r: tuple[IndexLike, ...], a: Any, b: Any, *, spec: str) -> Expr:
         inputs, output = spec.split("->")
         left, right = inputs.split(",")
         at = dict(zip(output, i, strict=True)) | dict(zip(reduced_axes(spec), r, strict=True))

@@ -35,6 +35,7 @@ class broadcast:
     ref = lambda x, shape: np.broadcast_to(x, shape)
     grad = _unbroadcast
     accepts = "any"
+    samples = (([(3, 1)], {"shape": (2, 3, 4)}), ([()], {"shape": (2,)}))
 
     @staticmethod
     def infer(x: TensorType, *, shape: Shape) -> TensorType:
@@ -75,6 +76,7 @@ class reshape:
     ref = lambda x, shape: np.reshape(x, shape)
     grad = lambda g, x, y, shape: [REGISTRY["reshape"](g, shape=type_of(x).shape)]
     accepts = "any"
+    samples = (([(2, 6)], {"shape": (3, 4)}), ([(4,)], {"shape": (1, 2, 2)}), ([(1, 1)], {"shape": ()}))
 
     @staticmethod
     def infer(x: TensorType, *, shape: Shape) -> TensorType:
@@ -99,6 +101,7 @@ class transpose:
     ref = lambda x, perm: np.transpose(x, perm)
     grad = lambda g, x, y, perm: [REGISTRY["transpose"](g, perm=tuple(int(k) for k in np.argsort(perm)))]
     accepts = "any"
+    samples = (([(2, 3, 4)], {"perm": (2, 0, 1)}),)
 
     @staticmethod
     def infer(x: TensorType, *, perm: tuple[int, ...]) -> TensorType:
