@@ -29,6 +29,7 @@ class Operators:
 
     __slots__ = ()
     __hash__ = object.__hash__
+    __array_ufunc__ = None  # `array + tensor` is the tensor's business
 
     def __add__(self, other: Any) -> Any:
         return _call("add", self, other)

@@ -6,6 +6,7 @@ import string
 from typing import Any
 
 from intaglio.ops.compositions.basic import dtype_of, expand, rank_of, reshape, shape_of, transpose
+from intaglio.ops.contract import contract
 from intaglio.ops.dispatch import composition
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
@@ -168,17 +169,7 @@ def _alone(x: Any, names: str, extents: dict[str, IndexLike], elsewhere: set[str
 def _pair(a: Any, left: str, b: Any, right: str, needed: set[str]) -> tuple[Any, str]:
     """The product of two operands, contracted over the axes that nothing else needs."""
     shared = [n for n in left if n in right]
-    contracted = [n for n in shared if n not in needed]
     batch = [n for n in shared if n in needed]
     output = "".join([*batch, *(n for n in left if n not in shared), *(n for n in right if n not in shared)])
     a, b = _same_dtype(a, b)
-    if contracted:
-        return prim.dot(a, b, spec=f"{left},{right}->{output}"), output
-    return prim.mul(_placed(a, left, output), _placed(b, right, output)), output
-
-
-def _placed(x: Any, names: str, output: str) -> Any:
-    """Axes in the order of the result, with extent 1 where there is none."""
-    x = transpose(x, [names.index(n) for n in output if n in names])
-    extents = iter(shape_of(x))
-    return reshape(x, [next(extents) if n in names else 1 for n in output])
+    return contract(a, left, b, right, output), output

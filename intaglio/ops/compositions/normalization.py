@@ -112,23 +112,18 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
 @composition
 def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
     """x divided by (k + alpha * mean of squares over `size` neighbouring channels) to the power beta."""
-    rank = rank_of(x)
+    shape = shape_of(x)
+    squares = reshape(x * x, (shape[0], 1, shape[1], -1))
     window = prim.unfold(
-        _channels_last(x * x),
-        kernel=(size,),
-        strides=(1,),
-        dilations=(1,),
-        padding=((size // 2, (size - 1) // 2),),
+        squares,
+        kernel=(size, 1),
+        strides=(1, 1),
+        dilations=(1, 1),
+        padding=((size // 2, (size - 1) // 2), (0, 0)),
         value=0.0,
     )
-    total = prim.sum(window, axes=(rank,))
-    total = prim.transpose(total, perm=(0, rank - 1, *range(1, rank - 1)))
+    total = reshape(prim.sum(window, axes=(4, 5)), shape)
     return x / prim.pow(total * (alpha / size) + k, beta)
-
-
-def _channels_last(x: Any) -> Any:
-    rank = rank_of(x)
-    return prim.transpose(x, perm=(0, *range(2, rank), 1))
 
 
 @composition

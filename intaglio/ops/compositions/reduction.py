@@ -85,8 +85,7 @@ def var_mean(x: Any, dim: Dims = None, correction: float = 1, keepdim: bool = Fa
     count = number_of(x, axes)
     squares = prim.sum(centred * centred, axes=axes)
     if isinstance(count, int):
-        rest = max(count - correction, 0)
-        spread = squares / rest if rest else squares / (squares * 0)
+        spread = prim.div(squares, count - correction if count > correction else 0)
     else:
         spread = squares / prim.max(count_as(count, dtype_of(x), x) - correction, 0)
     return (restore(spread, x, axes), restore(average, x, axes)) if keepdim else (spread, average)
