@@ -8,7 +8,8 @@ from collections.abc import Iterable
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline
 int long register restrict return short signed sizeof static struct switch typedef union
 unsigned void volatile while asm typeof bool true false errno NULL INFINITY NAN INT32_MIN
-INT64_MIN UNROLL PRAGMA memcpy isnan isinf isfinite"""
+INT64_MIN UNROLL PRAGMA pool_task pool_worker pool_pause pool_slice pool_work pool_start_round
+pool_run pool_destroy pool_create POOL_SPINS POOL_MOST getpid memcpy isnan isinf isfinite"""
 
 _MATH = """acos asin atan atan2 ceil cos cosh exp fabs floor fmod frexp ldexp log log10 modf pow sin sinh
 sqrt tan tanh acosh asinh atanh cbrt copysign erf erfc exp2 expm1 fdim fma fmax fmin hypot
@@ -25,7 +26,7 @@ _LOCAL = frozenset(_KEYWORDS.split()) | {n + suffix for n in _MATH.split() for s
 RESERVED = _LOCAL | {n + suffix for n in _LIBRARY.split() for suffix in ("", "f", "l")}
 """What a function of the file must not be called; variables only avoid what the code uses."""
 
-_HELPERS = re.compile(r".*_(f16|bf16|[fiu](8|16|32|64)|bool|index)(x\d+)?$|[fiu]\d+x\d+(_u)?$|pool_.*")
+_HELPERS = re.compile(r".*_(f16|bf16|[fiu](8|16|32|64)|bool|index)(x\d+)?$|[fiu]\d+x\d+(_u)?$")
 _LONGEST = 48
 
 
@@ -50,7 +51,5 @@ class Names:
         while name in self.taken or _HELPERS.match(name):
             k += 1
             name = f"{base}_{k}"
-            if k == 1 and _HELPERS.match(name):
-                base = f"{base}_v"
         self.taken.add(name)
         return name

@@ -45,8 +45,8 @@ _LEVELS = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", "
            ("+", "-"), ("*", "/", "%"))  # fmt: skip
 _PRECEDENCE = {op: 4 + level for level, ops in enumerate(_LEVELS) for op in ops}
 _CONDITIONAL, _UNARY, _POSTFIX = 3, 14, 15
-_CONFUSING = {"||", "&&", "|", "^", "&", "<<", ">>", "==", "!="}
-"""Inside of these every other binary operator gets parentheses, as compilers advise."""
+_COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
+_BITWISE = {"|", "^", "&", "<<", ">>"}
 
 
 def print_unit(unit: Unit) -> str:
@@ -273,15 +273,18 @@ def _spell_postfix(value: Invoke | Element | Member | Braces) -> str:
 def _operand(parent: Binary, child: Expr, least: int) -> str:
     if isinstance(child, Binary) and _needs_care(parent.op, child.op):
         return f"({print_expr(child)})"
+    if isinstance(child, Unary) and child.op == "!" and parent.op in _COMPARISONS | _BITWISE:
+        return f"({print_expr(child)})"
     return print_expr(child, least)
 
 
 def _needs_care(parent: str, child: str) -> bool:
-    if parent == child or (child in ("*", "/", "%") and parent in ("==", "!=")):
-        return False
-    if parent in ("&&", "||") and child not in ("&&", "||", "&", "|", "^"):
-        return False
-    return parent in _CONFUSING and not (parent in ("==", "!=") and child in ("+", "-"))
+    """Whether compilers advise parentheses that precedence does not ask for."""
+    if parent in _COMPARISONS:
+        return child in _COMPARISONS
+    if parent in ("&&", "||"):
+        return child in ("&&", "||") and child != parent
+    return parent in _BITWISE and child != parent
 
 
 def literal(value: int | float | bool, dtype: DType) -> str:
