@@ -177,7 +177,8 @@ class DriverEmitter:
         return base if slice_.offset == 0 else c.Binary("+", base, self.index.emit(slice_.offset))
 
     def variable(self, var: Var) -> str:
-        self.used.add(var)
+        if var in self.program.symbols:
+            self.used.add(var)
         return self.variables[var]
 
     def element(self, buffer: Buffer, index: tuple[IndexLike, ...], emitter: IndexEmitter) -> c.Expr:

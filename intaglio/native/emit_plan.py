@@ -16,8 +16,8 @@ from intaglio.loop.places import dynamics
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read
 from intaglio.shared.index import IndexLike, interval
 
-LARGEST = 24
-"""Operations in one printed expression."""
+LARGEST, DEEPEST = 24, 8
+"""Operations in one printed expression, and how deep they nest."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +38,7 @@ class Node:
     children: tuple[int, ...]
     uses: int = 0
     size: int = 1
+    depth: int = 0
     safe: bool = True
     kept: bool = False
     branch: Branch | None = None
@@ -110,9 +111,12 @@ def _measure(made: Plan, largest: int) -> None:
         children = [made.nodes[c] for c in node.children]
         node.safe = all(c.safe for c in children) and _is_safe(node.value)
         node.size = (1 + len(children) // 3) + sum(c.size for c in children if not c.kept)
+        node.depth = 1 + max((c.depth for c in children if not c.kept), default=0)
         leaf = isinstance(node.value, Const) or (not node.children and not _is_long(node.value))
         dear = isinstance(node.value, Apply) and not _is_plain(node.value)
-        node.kept = not leaf and ((node.uses > 1 and (dear or node.size > 2)) or node.size > largest)
+        node.kept = not leaf and (
+            (node.uses > 1 and (dear or node.size > 2)) or node.size > largest or node.depth > DEEPEST
+        )
     made.nodes[made.root].kept = False
 
 

@@ -36,6 +36,10 @@ def build(source: str, *flags: str, compiler: tuple[str, ...] = ("gcc",)) -> cty
     return ctypes.CDLL(str(directory / "a.so"))
 
 
+def load(path: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(path))
+
+
 def kernel_program(
     body: Block | list[Stmt], reads: list[Buffer], writes: list[Buffer], **fields: object
 ) -> Program:
