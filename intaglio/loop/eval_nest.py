@@ -84,6 +84,7 @@ class _Source:
     names: dict[Buffer | Var, str] = field(default_factory=dict)
     prefixes: dict[Buffer, tuple[For, ...]] = field(default_factory=dict)
     symbols: dict[Var, str] = field(default_factory=dict)
+    shared: dict[tuple[int, int, bool], tuple[Apply, _Leaf, str]] = field(default_factory=dict)
     indent: int = 1
     count: int = 0
 
@@ -261,6 +262,17 @@ class _Source:
         if isinstance(value, IndexValue):
             return f"typed({self.index(value.index, leaf)}, {self.dtype(value.dtype)})"
         assert isinstance(value, Apply)
+        if not any(isinstance(argument, Apply) for argument in value.args):
+            return self.applied(value, leaf, guarded)
+        key = id(value), id(leaf), guarded
+        if key not in self.shared:
+            text = self.applied(value, leaf, guarded)
+            name = self.unique("part")
+            self.line(f"{name} = {text}")
+            self.shared[key] = value, leaf, name
+        return self.shared[key][2]
+
+    def applied(self, value: Apply, leaf: _Leaf, guarded: bool) -> str:
         inner = guarded or value.fn == "where"
         arguments = [self.value(argument, leaf, inner) for argument in value.args]
         if value.fn == "where":

@@ -59,24 +59,36 @@ def index_reads(*index: IndexLike) -> Iterator[Read]:
 
 
 def reads(value: Expr) -> Iterator[Read]:
-    """Every element an expression loads, those inside of indices too."""
-    if isinstance(value, Read):
-        yield value
-        yield from index_reads(*value.index)
-    elif isinstance(value, Apply):
-        for argument in value.args:
-            yield from reads(argument)
-    elif isinstance(value, IndexValue):
-        yield from index_reads(value.index)
+    """Every element an expression loads, those inside of indices too; shared parts are searched once."""
+    waiting, seen = [value], {id(value)}
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Read):
+            yield value
+            yield from index_reads(*value.index)
+        elif isinstance(value, IndexValue):
+            yield from index_reads(value.index)
+        elif isinstance(value, Apply):
+            fresh = {id(a): a for a in value.args if id(a) not in seen}
+            seen.update(fresh)
+            waiting.extend(reversed(fresh.values()))
 
 
 def variables(value: Expr) -> frozenset[Var]:
     """Loop variables and symbols an expression depends on."""
-    if isinstance(value, Read):
-        return frozenset().union(*(index_variables(i) for i in value.index))
-    if isinstance(value, Apply):
-        return frozenset().union(*map(variables, value.args))
-    return index_variables(value.index) if isinstance(value, IndexValue) else frozenset()
+    found: set[Var] = set()
+    waiting, seen = [value], {id(value)}
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Read):
+            found.update(*(index_variables(i) for i in value.index))
+        elif isinstance(value, IndexValue):
+            found |= index_variables(value.index)
+        elif isinstance(value, Apply):
+            fresh = [a for a in value.args if id(a) not in seen]
+            seen.update(map(id, fresh))
+            waiting.extend(fresh)
+    return frozenset(found)
 
 
 def index_variables(index: IndexLike) -> frozenset[Var]:
@@ -105,7 +117,11 @@ def stride(buffer: Buffer, index: tuple[IndexLike, ...], var: Var) -> int | None
 
 
 def substitute(value: Expr, env: Env, buffers: Buffers | None = None) -> Expr:
-    """The expression with variables and buffers replaced."""
+    """The expression with variables and buffers replaced; what it shares stays shared."""
+    return _substitute(value, env, buffers, {})
+
+
+def _substitute(value: Expr, env: Env, buffers: Buffers | None, made: dict[int, Expr]) -> Expr:
     if isinstance(value, Read):
         source = (
             (buffers or {}).get(value.source, value.source)
@@ -114,7 +130,10 @@ def substitute(value: Expr, env: Env, buffers: Buffers | None = None) -> Expr:
         )
         return Read(source, tuple(substitute_index(i, env, buffers) for i in value.index), value.dtype)
     if isinstance(value, Apply):
-        return Apply(value.fn, tuple(substitute(a, env, buffers) for a in value.args), value.dtype)
+        if id(value) not in made:
+            arguments = tuple(_substitute(a, env, buffers, made) for a in value.args)
+            made[id(value)] = Apply(value.fn, arguments, value.dtype)
+        return made[id(value)]
     if isinstance(value, IndexValue):
         return IndexValue(substitute_index(value.index, env, buffers), value.dtype)
     return value

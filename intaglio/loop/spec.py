@@ -79,6 +79,7 @@ class _Scope:
     lanes: int = 0
     guarded: bool = False
     limits: dict[Var, tuple[IndexLike, IndexLike]] = field(default_factory=dict)
+    verified: dict[tuple[int, bool], Apply] = field(default_factory=dict)
 
     def fail(self, text: str) -> VerifyError:
         return VerifyError(f"{self.path}: {text}")
@@ -343,7 +344,9 @@ def _verify_value(value: Expr, scope: _Scope, guarded: bool) -> None:
     elif isinstance(value, IndexValue):
         _verify_index(value.index, scope)
     elif isinstance(value, Apply):
-        _verify_apply(value, scope, guarded)
+        if (id(value), guarded) not in scope.verified:
+            scope.verified[id(value), guarded] = value
+            _verify_apply(value, scope, guarded)
     elif not isinstance(value, Const):
         raise scope.fail(f"{value!r} is no expression of the loop level")
 

@@ -270,7 +270,7 @@ class conv_dw(Convolution):
     grad = _conv_dw_gradient
     samples = (
         (
-            [(2, 3, 5, 6), (2, 4, 3, 6)],
+            [(2, 3, 5, 6), (2, 4, 2, 6)],
             {"strides": (2, 1), "dilations": (1, 2), "padding": ((1, 0), (0, 2)), "groups": 1, "kernel": (3, 2)},
         ),
         (

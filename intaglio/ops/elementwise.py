@@ -296,7 +296,7 @@ class bitcast:
     formula = "y[*i] = bitcast(x[*i])"
     ref = lambda x, dtype: np.ascontiguousarray(x).view(dtype.numpy)
     accepts = "any"
-    samples = ((((3, 4),), {"dtype": dtypes.u64}),)
+    samples = (((np.arange(12.0).reshape(3, 4) - 5,), {"dtype": dtypes.u64}),)
 
     @staticmethod
     def infer(x: TensorType, *, dtype: DType) -> TensorType:

@@ -97,6 +97,8 @@ PAD_MODES = ("constant", "edge", "reflect", "wrap")
 
 
 def _pad_array(x: Any, padding: Padding, mode: str, value: float) -> Any:
+    if not padding:
+        return x
     grow = [(max(a, 0), max(b, 0)) for a, b in padding]  # type: ignore[type-var]
     options = {"constant_values": np.asarray(value).astype(x.dtype)} if mode == "constant" else {}
     y = np.pad(x, grow, mode=mode, **options)  # type: ignore[call-overload]
@@ -151,7 +153,7 @@ def _source_index(place: IndexLike, extent: IndexLike, mode: str) -> IndexLike:
         return place % extent
     period = maximum(2 * (extent - 1), 1)
     folded = place % period
-    return minimum(folded, period - folded)
+    return minimum(minimum(folded, period - folded), extent - 1)
 
 
 @op

@@ -51,7 +51,7 @@ class unfold:
             [(2, 2, 5, 4)],
             {"kernel": (2, 3), "strides": (2, 1), "dilations": (1, 1), "padding": ((0, 1), (1, 1)), "value": 0.0},
         ),
-        ([(1, 2, 7)], {"kernel": (3,), "strides": (2,), "dilations": (2,), "padding": ((1, 0),), "value": -1.0}),
+        ([(1, 2, 7)], {"kernel": (3,), "strides": (2,), "dilations": (2,), "padding": ((1, 0),), "value": 9.0}),
     )
 
     @staticmethod

@@ -55,7 +55,7 @@ def test_loops_agree_with_the_oracle(case: Case, vector_bytes: int) -> None:
     target = Target("test", vector_bytes, 32) if vector_bytes else GENERIC
     program = plan_memory(lower(graph_of(case), target)[0])
     verify(program)
-    arrays = {f"x{k}": np.ascontiguousarray(a) for k, a in enumerate(case.arrays)}
+    arrays = {f"x{k}": np.array(a, order="C") for k, a in enumerate(case.arrays)}
     for buffer in program.outputs:
         arrays[buffer.name] = np.zeros([int(e) for e in buffer.shape], buffer.dtype.numpy)
     evaluate_loops(program, arrays)
