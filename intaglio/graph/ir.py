@@ -9,7 +9,6 @@ compositions and derivatives written for tensors build graphs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -91,7 +90,10 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """A tensor program; `updates` pairs a state with the value that replaces it after the call."""
+    """A tensor program; `updates` pairs a state with the value that replaces it after the call.
+
+    While `origin` is set, appended operators take its line, region and phase: they replace that node.
+    """
 
     name: str = "main"
     inputs: list[Value] = field(default_factory=list)
@@ -101,9 +103,9 @@ class Graph:
     outputs: list[Value] = field(default_factory=list)
     output_names: list[str] = field(default_factory=list)
     updates: list[tuple[Value, Value]] = field(default_factory=list)
+    origin: Node | None = None
     _taken: set[str] = field(default_factory=set)
     _numbers: dict[str, int] = field(default_factory=dict)
-    _origin: Node | None = None
 
     def unique_name(self, wanted: str) -> str:
         """`wanted`, with a number behind it when it is taken."""
@@ -143,8 +145,8 @@ class Graph:
                 raise VerifyError(f"{op.name}: operand {value!r} belongs to another graph")
         types = op.infer([value.type for value in inputs], dict(attrs))
         node = Node(op, tuple(inputs), dict(attrs))
-        if self._origin is not None:
-            node.where, node.region, node.phase = self._origin.where, self._origin.region, self._origin.phase
+        if self.origin is not None:
+            node.where, node.region, node.phase = self.origin.where, self.origin.region, self.origin.phase
         else:
             node.where, node.region, node.phase = where or caller(), current_region(), current_phase()
         return self.place(node, types, [self.unique_name(op.name) for _ in types])
@@ -157,15 +159,6 @@ class Graph:
         )
         self.nodes.append(node)
         return node.outputs
-
-    @contextmanager
-    def in_place_of(self, node: Node) -> Iterator[None]:
-        """Operators appended inside keep the line, region and phase of `node`, which they replace."""
-        before, self._origin = self._origin, node
-        try:
-            yield
-        finally:
-            self._origin = before
 
     def set_outputs(self, values: Sequence[Value], names: Sequence[str] | None = None) -> None:
         """Declare the results, with names (default `y`, or `y0`, `y1`, ...)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -9,6 +10,8 @@ from intaglio.graph.ir import Graph, Node, Value
 from intaglio.shared.errors import VerifyError
 
 Replace: TypeAlias = Callable[["Rewriting", Node, tuple[Value, ...]], Sequence[Value] | None]
+Build: TypeAlias = Callable[[], Sequence[Value]]
+Find: TypeAlias = Callable[[Node, Sequence[Value], "Counts"], Build | None]
 MAX_ROUNDS = 32
 
 
@@ -19,7 +22,7 @@ class Rewriting:
         self.old = old
         self.new = Graph(old.name, _taken=set(old._taken), _numbers=dict(old._numbers))
         self.fired = 0
-        self._map: dict[Value, Value] = {}
+        self.map: dict[Value, Value] = {}
         for group, target in (
             (old.inputs, self.new.inputs),
             (old.states, self.new.states),
@@ -27,12 +30,12 @@ class Rewriting:
         ):
             for value in group:
                 made = Value(self.new, value.type, value.source, value.name, data=value.data)
-                self._map[value] = made
+                self.map[value] = made
                 target.append(made)
 
     def at(self, value: Value) -> Value:
         """The value of the new graph that stands for an old one."""
-        return self._map[value]
+        return self.map[value]
 
     def copy(
         self, node: Node, operands: tuple[Value, ...] | None = None, attrs: dict[str, Any] | None = None
@@ -51,13 +54,18 @@ class Rewriting:
 
     def stand_for(self, node: Node, values: Sequence[Value]) -> None:
         """Let values of the new graph stand for the results of an old node."""
+        self.check(node, values)
+        self.map.update(zip(node.outputs, values, strict=True))
+
+    def check(self, node: Node, values: Sequence[Value]) -> None:
+        """Raise VerifyError unless the values have the types of the node's results."""
         for old, new in zip(node.outputs, values, strict=True):
-            if old.type != new.type:
+            if old.type is not new.type and old.type != new.type:
                 raise VerifyError(f"{new!r} cannot replace {old!r}: the types differ", where=node.where)
-            self._map[old] = new
 
     def finish(self) -> Graph:
         """The new graph, with outputs and updates, without what nothing reads."""
+        self.new.origin = None
         self.new.outputs = list(map(self.at, self.old.outputs))
         self.new.output_names = list(self.old.output_names)
         self.new.updates = [(self.at(state), self.at(value)) for state, value in self.old.updates]
@@ -72,21 +80,54 @@ def rebuild(graph: Graph, replace: Replace) -> tuple[Graph, int]:
     keeps the node's line, region and phase. Returns the graph and how many nodes were replaced.
     """
     rewriting = Rewriting(graph)
+    new, at = rewriting.new, rewriting.map
     for node in graph.nodes:
-        operands = tuple(map(rewriting.at, node.inputs))
-        with rewriting.new.in_place_of(node):
-            values = replace(rewriting, node, operands)
-        rewriting.fired += values is not None
-        rewriting.stand_for(node, rewriting.copy(node, operands) if values is None else values)
+        operands = tuple([at[v] for v in node.inputs])
+        new.origin = node
+        values = replace(rewriting, node, operands)
+        if values is None:
+            values = rewriting.copy(node, operands)
+        else:
+            rewriting.fired += 1
+            rewriting.check(node, values)
+        for old, value in zip(node.outputs, values, strict=True):
+            at[old] = value
     return rewriting.finish(), rewriting.fired
 
 
-def exhaust(graph: Graph, replace: Replace) -> Graph:
-    """`rebuild` until nothing is replaced, at most `MAX_ROUNDS` times."""
+class Counts:
+    """How many readers the values of a graph have; being a result counts as one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._counts = Counter(value for node in graph.nodes for value in node.inputs)
+        self._counts.update(graph.roots)
+
+    def single(self, node: Node, operands: Sequence[Value], position: int) -> bool:
+        """Whether nothing but `node` reads its operand, which has not been rewritten in this round."""
+        old = node.inputs[position]
+        return self._counts[old] == 1 and operands[position].name == old.name
+
+
+def exhaust(graph: Graph, finders: Sequence[Find]) -> Graph:
+    """Rewrite until nothing is found, inner graphs too; the graph itself when there is nothing at all.
+
+    A finder looks at a node and its operands, and returns how to build what stands for its results.
+    Rounds are limited to `MAX_ROUNDS`; every round goes through the nodes once, operands first.
+    """
+    graph = transform_bodies(graph, lambda body: exhaust(body, finders))
     for _ in range(MAX_ROUNDS):
-        graph, fired = rebuild(graph, replace)
-        if not fired:
+        counts = Counts(graph)
+
+        def replace(rewriting: Rewriting, node: Node, operands: tuple[Value, ...]) -> Sequence[Value] | None:
+            for find in finders:
+                build = find(node, operands, counts)
+                if build is not None:
+                    return build()
+            return None
+
+        if not any(find(node, node.inputs, counts) for node in graph.nodes for find in finders):
             break
+        graph, _ = rebuild(graph, replace)
     return graph
 
 
@@ -107,16 +148,14 @@ def _sweep(graph: Graph) -> None:
 
 
 def transform_bodies(graph: Graph, transform: Callable[[Graph], Graph]) -> Graph:
-    """A graph in which every inner graph went through `transform`; the graph itself when there is none."""
-    if not any(isinstance(attr, Graph) for node in graph.nodes for attr in node.attrs.values()):
+    """A graph in which every inner graph went through `transform`; the graph itself when none changed."""
+    bodies = [attr for node in graph.nodes for attr in node.attrs.values() if isinstance(attr, Graph)]
+    done = {body: transform(body) for body in dict.fromkeys(bodies)}
+    if all(after is before for before, after in done.items()):
         return graph
-    rewriting, done = Rewriting(graph), dict[Graph, Graph]()
+    rewriting = Rewriting(graph)
     for node in graph.nodes:
-        attrs = dict(node.attrs)
-        for name, attr in attrs.items():
-            if isinstance(attr, Graph):
-                done[attr] = done[attr] if attr in done else transform(attr)
-                attrs[name] = done[attr]
+        attrs = {name: done[attr] if isinstance(attr, Graph) else attr for name, attr in node.attrs.items()}
         rewriting.stand_for(node, rewriting.copy(node, attrs=attrs))
     return rewriting.finish()
 

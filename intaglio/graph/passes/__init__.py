@@ -1,4 +1,5 @@
-"""The passes of the graph level, in the order they run. Each takes a graph and returns a new one."""
+"""The passes of the graph level, in the order they run. Each takes a graph and returns a new one,
+or the same one when it changes nothing."""
 
 from __future__ import annotations
 
@@ -6,16 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from intaglio.graph.ir import Graph
+from intaglio.graph.passes.canonicalize import canonicalize_ops
+from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
+from intaglio.graph.passes.fold_constant import fold_constant
+from intaglio.graph.passes.simplify_inference import simplify_inference
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A rewrite of whole graphs; it runs from `opt_level` `level` on. The argument is left as it is."""
+    """A rewrite of whole graphs that runs from `opt_level` `level` on; its argument is left as it is."""
 
     name: str
     level: int
     function: Callable[[Graph], Graph]
 
 
-PASSES: tuple[Pass, ...] = (Pass("DeadCode", 0, dead_code),)
+PASSES: tuple[Pass, ...] = (
+    Pass("SimplifyInference", 0, simplify_inference),
+    Pass("FoldConstant", 2, fold_constant),
+    Pass("CanonicalizeOps", 3, canonicalize_ops),
+    Pass("EliminateCommonSubexpr", 3, eliminate_common_subexpr),
+    Pass("DeadCode", 0, dead_code),
+)
