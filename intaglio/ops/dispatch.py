@@ -8,7 +8,7 @@ other operand's type, types are promoted, shapes are broadcast by explicit `cast
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import reduce, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from intaglio.ops.registry import REGISTRY, Op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
-from intaglio.shared.errors import IntaglioError, ShapeError
+from intaglio.shared.errors import DTypeError, IntaglioError, ShapeError
 from intaglio.shared.index import IndexLike
 from intaglio.shared.regions import Region, region
 from intaglio.shared.where import caller
@@ -82,18 +82,11 @@ def _lift(operands: Sequence[Any], holder: Any) -> list[Any]:
 
 def _fit(op: Op, operands: list[Any], holder: Any) -> list[Any]:
     """Lift numbers, promote types and broadcast shapes of an elementwise operator's operands."""
-    typed = [x for x in operands if not isinstance(x, (bool, int, float))]
-    first = 1 if op.name == "where" else 0
-    common = _common_dtype(
-        [type_of(x).dtype for x in operands[first:] if any(x is t for t in typed)],
-        [x for x in operands[first:] if not any(x is t for t in typed)],
-    )
+    own = 1 if op.name == "where" else 0
+    common = None if op.name == "cast" else _common_dtype(operands[own:], holder)
     if op.accepts == ("float",) and common is not None and not common.is_float:
         common = dtypes.f32
-    fitted = []
-    for position, x in enumerate(operands):
-        target = None if position < first or op.name == "cast" else common
-        fitted.append(_as_dtype(x, target, holder))
+    fitted = [_as_dtype(x, None if k < own else common, holder) for k, x in enumerate(operands)]
     shapes = [type_of(x).shape for x in fitted]
     if all(s == shapes[0] for s in shapes):
         return fitted
@@ -101,36 +94,52 @@ def _fit(op: Op, operands: list[Any], holder: Any) -> list[Any]:
     return [x if type_of(x).shape == shape else REGISTRY["broadcast"](x, shape=shape) for x in fitted]
 
 
-def _common_dtype(typed: list[DType], numbers: list[Any]) -> DType | None:
+def _is_number(x: Any, holder: Any) -> bool:
+    """Plain numbers have no type of their own; NumPy's scalars have one, except beside a tensor."""
+    return isinstance(x, (bool, int, float)) and (holder is not None or not isinstance(x, np.generic))
+
+
+def _common_dtype(operands: Sequence[Any], holder: Any) -> DType | None:
+    """The type of an operation, as PyTorch has it: tensors with dimensions decide before those without,
+    and these before plain numbers; a later group counts only when it is of a higher kind."""
+    groups: tuple[list[DType], ...] = ([], [], [])
+    for x in operands:
+        if _is_number(x, holder):
+            groups[2].append(_dtype_of_number(x))
+        else:
+            type_ = type_of(x)
+            groups[0 if type_.shape else 1].append(type_.dtype)
     common: DType | None = None
-    for dtype in typed:
-        common = dtype if common is None else dtypes.promote(common, dtype)
-    for number in numbers:
-        weak = (
-            dtypes.bool_
-            if isinstance(number, bool)
-            else dtypes.i64
-            if isinstance(number, int)
-            else dtypes.f32
-        )
-        order = ("bool", "uint", "int", "float")
-        if common is None or (
-            order.index(weak.kind) > order.index(common.kind)
-            and not (weak.kind == "int" and common.kind == "uint")
-        ):
-            common = weak
+    for group in groups:
+        if group:
+            found = reduce(dtypes.promote, group)
+            if common is None or dtypes.is_higher(found, common):
+                common = found
     return common
 
 
+def _dtype_of_number(x: Any) -> DType:
+    return dtypes.bool_ if isinstance(x, bool) else dtypes.i64 if isinstance(x, int) else dtypes.f32
+
+
 def _as_dtype(x: Any, dtype: DType | None, holder: Any) -> Any:
-    if isinstance(x, (bool, int, float)) or (holder is not None and not hasattr(x, "__intaglio_apply__")):
-        lifted_type = dtype if isinstance(x, (bool, int, float)) else None
-        if holder is None:
-            return np.asarray(x, dtype.numpy if dtype else None)
-        x = holder.__intaglio_lift__(x, lifted_type)
+    if _is_number(x, holder):
+        array = _as_array(x, dtype)
+        return array if holder is None else holder.__intaglio_lift__(array, dtype)
+    if holder is None:
+        x = np.asarray(x)
+    elif not hasattr(x, "__intaglio_apply__"):
+        x = holder.__intaglio_lift__(x, None)
     if dtype is not None and type_of(x).dtype != dtype:
         return REGISTRY["cast"](x, dtype=dtype)
-    return x if holder is not None else np.asarray(x)
+    return x
+
+
+def _as_array(number: Any, dtype: DType | None) -> Any:
+    try:
+        return np.asarray(number, dtype.numpy if dtype else None)
+    except OverflowError:
+        raise DTypeError(f"{number} is no {dtype or dtypes.i64}", hint="cast the other operand") from None
 
 
 def broadcast_shapes(name: str, shapes: Sequence[tuple[IndexLike, ...]]) -> tuple[IndexLike, ...]:

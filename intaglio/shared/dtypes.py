@@ -85,6 +85,11 @@ def parse(name: object) -> DType:
     return from_numpy(name)
 
 
+def is_higher(a: DType, b: DType) -> bool:
+    """Whether `a` is of a higher kind than `b`: truth values, then integers, then floats."""
+    return _KIND_ORDER[a.kind] > _KIND_ORDER[b.kind]
+
+
 @cache
 def promote(a: DType, b: DType) -> DType:
     """The common type of two tensors, as PyTorch has it: kinds first, then the wider."""

@@ -102,6 +102,7 @@ def test_einsum_refuses() -> None:
         lin.einsum("ij->ii", np.ones((2, 3)))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize(
     "options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}, {"padding": "same"}]

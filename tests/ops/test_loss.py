@@ -34,6 +34,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("case", range(len(PAIRS)))
 def test_pairs(case: int, reduction: str) -> None:
