@@ -74,21 +74,20 @@ def unroll(name: str, extent: int, body: Body) -> list[Stmt]:
 
 def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
     """`copy(row, column)` for all, in squares small enough for the compiler to turn them in registers."""
-    side = SQUARE if columns % SQUARE == 0 else 1
-    whole = rows // SQUARE
 
-    def band(start: IndexLike, size: int) -> list[Stmt]:
-        return loop(
-            names["t1"],
-            columns // side,
-            lambda across: unroll(
-                names["t2"],
-                size,
-                lambda k: unroll(names["t3"], side, lambda place: [copy(start + k, across * side + place)]),
-            ),
+    def square(row: IndexLike, height: int, column: IndexLike, width: int) -> list[Stmt]:
+        return unroll(
+            names["t2"], height, lambda i: unroll(names["t3"], width, lambda j: [copy(row + i, column + j)])
         )
 
-    rest = rows - whole * SQUARE
+    def band(row: IndexLike, height: int) -> list[Stmt]:
+        whole, rest = divmod(columns, SQUARE)
+        return [
+            *loop(names["t1"], whole, lambda k: square(row, height, k * SQUARE, SQUARE)),
+            *(square(row, height, whole * SQUARE, rest) if rest else ()),
+        ]
+
+    whole, rest = divmod(rows, SQUARE)
     return [
         *loop(names["t0"], whole, lambda k: band(k * SQUARE, SQUARE)),
         *(band(whole * SQUARE, rest) if rest else ()),

@@ -73,7 +73,7 @@ def panels(extent: int, vectors: int, lanes: int) -> list[Panels]:
 def rows_for(vectors: int, target: Target) -> int:
     """Rows of a register tile so that accumulators, one row of vectors and a broadcast fit the registers."""
     spare = target.registers - 1 - vectors
-    return max(1, min(spare // vectors, 28 // vectors if target.registers >= 32 else 12 // vectors))
+    return max(1, min(spare // vectors, 28 // vectors if target.registers > 16 else 12 // vectors))
 
 
 def tile_cycles(rows: int, vectors: int) -> float:

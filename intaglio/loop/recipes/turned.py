@@ -1,0 +1,180 @@
+"""Convolution with lanes along the output channels, for images too narrow for lanes along their rows.
+
+The weights are turned to [channel, tap][output channel] first. A tile is some places of one row against
+vectors of output channels: no place between rows is computed. A finished row is turned back before it
+goes through the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+
+from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
+from intaglio.loop.recipes.anchor import Place
+from intaglio.loop.recipes.geometry import SPATIAL, TAPS, ImageTiles
+from intaglio.loop.recipes.nests import lanes, loop, stepped, turn, unroll
+from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.ops.expr import Const, Read
+from intaglio.ops.movement import flat_index
+from intaglio.shared.index import IndexLike
+
+SPARED = 2  # registers that compilers want for the loops over channels and taps
+TURN_CYCLES = 1.0  # to turn an element back and carry it through the row buffers
+
+
+@dataclass
+class TurnedTiles(ImageTiles):
+    """Rows of the tile are places of a row, columns are vectors of output channels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        g = self.geometry
+        self.depth = g.ins * g.taps
+        self.kernel = tuple(w.kernel for w in g.windows)
+        self.width = g.windows[-1].out
+        spared = replace(self.target, registers=self.target.registers - SPARED)
+        *self.tile, self.row_cycles = best_tile(self.width, g.outs, self.depth, self.lanes, spared)
+
+    @property
+    def cycles(self) -> float:
+        g = self.geometry
+        rows = prod(w.out for w in g.windows[:-1])
+        turned = g.outs * self.depth / (self.outer_work / g.groups)
+        return rows * (self.row_cycles + self.width * g.outs * TURN_CYCLES) + turned
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (
+            f"turn weights to [channel, tap][output channel], tile places by {self.tile[0]} and output "
+            f"channels by {self.tile[1]} vectors of {self.lanes}",
+        )
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        return tuple(SPATIAL[: len(self.kernel) - 1])
+
+    def prepare(self) -> tuple[list[Stmt], tuple[Buffer, ...]]:
+        """The turned weights."""
+        g, names = self.geometry, self.names
+        self.weights = Buffer(
+            names.fresh("turned"), self.anchor.dtype, (g.groups, self.depth, g.outs), "scratch"
+        )
+
+        def taps(group: IndexLike, c: IndexLike, done: Place) -> list[Stmt]:
+            axis = len(done)
+            if axis < len(self.kernel):
+                return loop(names[TAPS[axis]], self.kernel[axis], lambda r: taps(group, c, (*done, r)))
+            return loop(
+                names["e"],
+                g.outs,
+                lambda o: [Store(self.weights, (group, self.row(c, done), o), g.weight(group, o, c, done))],
+            )
+
+        return loop(
+            names["g"], g.groups, lambda group: loop(names["c"], g.ins, lambda c: taps(group, c, ()))
+        ), (self.weights,)
+
+    def row(self, c: IndexLike, taps: Place) -> IndexLike:
+        """The row of the turned weights for a channel and a tap."""
+        return flat_index((c, *taps), (self.geometry.ins, *self.kernel))
+
+    def convolve(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
+        """Row by row."""
+
+        def along(outer: Place) -> list[Stmt]:
+            axis = len(outer)
+            if axis < len(self.kernel) - 1:
+                extent = self.geometry.windows[axis].out
+                return loop(self.names[SPATIAL[axis]], extent, lambda p: along((*outer, p)))
+            return self.line(image, prefix, n, group, outer)
+
+        return along(())
+
+    def line(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike, outer: Place) -> list[Stmt]:
+        """One row of places: tiles, turned back, through the epilogue."""
+        names, outs, dtype = self.names, self.geometry.outs, self.anchor.dtype
+        line = Buffer(names.fresh("line"), dtype, (self.width, outs), "local", "stack")
+        back = Buffer(names.fresh("back"), dtype, (outs, self.width), "local", "stack")
+        origin = self.image.flat((*outer, 0))
+
+        def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
+            return self.anchor.finish((n, group * outs + o, *outer, x), Read(back, (o, x), dtype))
+
+        return [
+            Alloc(line),
+            *(
+                s
+                for panel in panels(outs, self.tile[1], self.lanes)
+                for s in loop(
+                    names["j0"],
+                    panel.count,
+                    lambda number: [
+                        t
+                        for run in balanced(self.width, self.tile[0])
+                        for t in stepped(
+                            names["b0"],
+                            run.start,
+                            run.size,
+                            run.count,
+                            lambda x: self.panel(
+                                image, (*prefix,), group, origin + x, x, run.size, line, panel, number
+                            ),
+                        )
+                    ],
+                )
+            ),
+            Alloc(back),
+            *turn(names, outs, self.width, lambda o, x: Store(back, (o, x), Read(line, (x, o), dtype))),
+            *loop(names["o1"], outs, lambda o: self.over_lanes(self.width, lambda x: element(o, x))),
+        ]
+
+    def panel(
+        self,
+        image: Buffer,
+        prefix: Place,
+        group: IndexLike,
+        origin: IndexLike,
+        x: IndexLike,
+        rows: int,
+        line: Buffer,
+        panel: Panels,
+        number: IndexLike,
+    ) -> list[Stmt]:
+        """One register tile."""
+        names, dtype = self.names, self.anchor.dtype
+        acc = Buffer(names.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
+
+        def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
+            return unroll(
+                names["i1"],
+                rows,
+                lambda i: unroll(
+                    names["j1"],
+                    panel.vectors,
+                    lambda j: lanes(names["lane"], panel.lanes, lambda lane: [body(i, j, lane)]),
+                ),
+            )
+
+        def column(j: IndexLike, lane: IndexLike) -> IndexLike:
+            return number * panel.width + (j * panel.lanes + lane + panel.start)
+
+        def step(c: IndexLike, taps: Place) -> list[Stmt]:
+            start, row = self.image.tap(c, taps) + origin, self.row(c, taps)
+            return each(
+                lambda i, j, lane: Reduce(
+                    acc,
+                    (i, j, lane),
+                    "add",
+                    Read(image, (*prefix, start + i), dtype)
+                    * Read(self.weights, (group, row, column(j, lane)), dtype),
+                )
+            )
+
+        return [
+            Alloc(acc),
+            *each(lambda i, j, lane: Store(acc, (i, j, lane), Const(0.0, dtype))),
+            *loop(names["c"], self.geometry.ins, lambda c: self.over_taps(lambda taps: step(c, taps))),
+            *each(lambda i, j, lane: Store(line, (x + i, column(j, lane)), Read(acc, (i, j, lane), dtype))),
+        ]
