@@ -32,6 +32,7 @@ from intaglio.native.call import (
     prepare,
     symbol_of,
 )
+from intaglio.native.names import sanitise
 from intaglio.native.pyext import extension
 from intaglio.shared.errors import ToolchainError
 from intaglio.shared.types import TensorType
@@ -97,18 +98,19 @@ class _Functions:
     """The entry points of a library: `run`, and the pool's maker and destroyer when it has threads."""
 
     def __init__(self, library: Path, spec: CallSpec, entry: str) -> None:
+        prefix = sanitise(spec.name)
         open_library = ctypes.CDLL if spec.releases_gil else ctypes.PyDLL
         try:
             self.library = open_library(str(library))
-            self.run = getattr(self.library, f"{spec.name}_{entry}")
+            self.run = getattr(self.library, f"{prefix}_{entry}")
         except (OSError, AttributeError) as error:
             raise ToolchainError(
                 f"{library} cannot be loaded: {error}", hint="delete the file and compile again"
             ) from error
         self.run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         self.run.restype = ctypes.c_int
-        self.pool_create = getattr(self.library, f"{spec.name}_pool_create", None)
-        self.pool_destroy = getattr(self.library, f"{spec.name}_pool_destroy", None)
+        self.pool_create = getattr(self.library, f"{prefix}_pool_create", None)
+        self.pool_destroy = getattr(self.library, f"{prefix}_pool_destroy", None)
         if self.pool_create is not None and self.pool_destroy is not None:
             self.pool_create.argtypes, self.pool_create.restype = (ctypes.c_int,), ctypes.c_void_p
             self.pool_destroy.argtypes, self.pool_destroy.restype = (ctypes.c_void_p,), None

@@ -23,6 +23,7 @@ from typing import Literal
 
 from intaglio.native import cache as native_cache
 from intaglio.native import process
+from intaglio.native.names import sanitise
 from intaglio.shared.cache import VARIABLE, atomic_path, cache_dir
 from intaglio.shared.errors import ArgumentError, ToolchainError
 from intaglio.shared.target import Target
@@ -233,7 +234,7 @@ def build_shared(
     """
     options = [*flags(toolchain, target, opt, exact=exact), *extra]
     directory = cache_dir("native")
-    library = directory / f"{name}-{_key(source, toolchain, options)}{_suffix()}"
+    library = directory / f"{sanitise(name)}-{_key(source, toolchain, options)}{_suffix()}"
     if native_cache.touch(library):
         return library
     try:

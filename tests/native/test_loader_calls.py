@@ -438,6 +438,12 @@ def test_fork_while_another_thread_holds_the_states(loader):
     busy.join()
 
 
+def test_program_name_that_is_no_identifier(loader):
+    spec = CallSpec("my pooled/net", inputs=(), outputs=(("y", vector(i64)),))
+    source = POOL.replace("pooled_", "my_pooled_net_")
+    assert load(built(source, "my pooled/net"), spec, loader=loader, threads=2).call() == 2
+
+
 def test_library_without_the_entry_point(loader):
     spec = CallSpec("other", inputs=(), outputs=())
     with pytest.raises(ToolchainError, match=r"cannot be loaded: .*other_run"):
