@@ -31,6 +31,8 @@ FLOAT_HELPERS = frozenset({"max", "min", "sign", "remainder", "floor_div"})
 INTEGER_HELPERS = frozenset({"max", "min", "pow", "shl", "shr", "div", "remainder", "fmod", "floor_div"})
 SIGNED_HELPERS = frozenset({"add", "sub", "mul", "neg", "abs"})
 IDENTITY_ON_INTEGERS = frozenset({"floor", "ceil", "trunc", "round"})
+BOUNDS = {"max": "at_least", "min": "at_most"}
+"""Cheaper forms of max and min for a bound that is a number."""
 TESTS = {"isnan": "isnan", "isinf": "isinf", "isfinite": "isfinite"}
 
 
@@ -75,6 +77,9 @@ def _spell_float(fn: str, dtype: DType, args: tuple[Expr, ...], helpers: Helpers
         return Binary(ARITHMETIC[fn], *args)
     if fn == "neg":
         return Unary("-", args[0])
+    if fn in BOUNDS and any(isinstance(arg, Number) and arg.value == arg.value for arg in args):
+        bound, value = sorted(args, key=lambda arg: not isinstance(arg, Number))
+        return Invoke(helpers.use(f"{BOUNDS[fn]}_{dtype}"), (value, bound))
     if fn in FLOAT_HELPERS:
         return Invoke(helpers.use(f"{fn}_{dtype}"), args)
     if fn in TESTS:

@@ -73,6 +73,7 @@ class KernelEmitter:
         self.parts: list[c.Item] = []
         self.document = document(kernel)
         self.pool = ""
+        self.mentioned: set[str] = set()
         self.parallel = {id(s) for s in kernel.body if isinstance(s, For) and s.kind == "parallel"}
         self.buffers = {b: self.names.unique(b.name) for b in kernel.params}
         used = used_variables(kernel.body)
@@ -84,9 +85,7 @@ class KernelEmitter:
         self.loops: dict[Var, str] = {}
         self.index_type = c.INT if all(map(fits_int, every_index(kernel))) and not self.symbols else c.INT64
         self.vectors = vector_arrays(kernel, target)
-        self.context = Context(
-            helpers, self.names, self.variable, self.buffers.__getitem__, self.element, self.index_type
-        )
+        self.context = Context(helpers, self.names, self.variable, self.buffer, self.element, self.index_type)
 
     def emit(self) -> EmittedKernel:
         """The C of the kernel."""
@@ -95,6 +94,7 @@ class KernelEmitter:
         params = self.params()
         if self.pool:
             params = (*params, c.Param(c.VOID_POINTER, self.pool))
+        body = [*self.unused(params), *body]
         function = c.Function(c.VOID, self.name, params, tuple(body), self.take_document())
         return EmittedKernel((*self.parts, function), self.name, self.symbols, bool(self.pool))
 
@@ -106,7 +106,7 @@ class KernelEmitter:
     def pool_name(self) -> str:
         """The parameter that holds the threads."""
         self.pool = self.pool or self.names.unique("pool")
-        return self.pool
+        return self.mention(self.pool)
 
     def params(self) -> tuple[c.Param, ...]:
         """Buffers in order, then the symbols."""
@@ -119,12 +119,23 @@ class KernelEmitter:
         ]
         return (*pointers, *(c.Param(c.INT64, self.variables[v]) for v in self.symbols))
 
+    def unused(self, params: Iterable[c.Param]) -> list[c.Stmt]:
+        """Statements that say that parameters no code has mentioned are unused on purpose."""
+        return [c.Do(c.Cast(c.VOID, c.Name(p.name))) for p in params if p.name not in self.mentioned]
+
     def variable(self, var: Var) -> str:
-        return self.loops[var] if var in self.loops else self.variables[var]
+        return self.loops[var] if var in self.loops else self.mention(self.variables[var])
+
+    def buffer(self, buffer: Buffer) -> str:
+        return self.mention(self.buffers[buffer])
+
+    def mention(self, name: str) -> str:
+        self.mentioned.add(name)
+        return name
 
     def element(self, buffer: Buffer, index: tuple[IndexLike, ...], emitter: IndexEmitter) -> c.Expr:
         """An element of a buffer: a scalar by its name, any other by its row-major place."""
-        base = c.Name(self.buffers[buffer])
+        base = c.Name(self.buffer(buffer))
         if not buffer.shape and buffer.role == "local" and buffer not in self.kernel.params:
             return base
         if buffer in self.vectors:

@@ -33,7 +33,10 @@ def emit_parallel(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> None:
     begin, end = (kernel.names.unique(name) for name in ("begin", "end"))
     bounds = tuple(c.Param(kernel.index_type, name) for name in (begin, end))
     body: list[c.Stmt] = []
+    kernel.mentioned = {begin, end}
     _slice_loop(kernel, loop, begin, end, body)
+    body = [*kernel.unused(params), *body]
+    kernel.mentioned = {p.name for p in params}
     part = c.Function(c.VOID, stem, (*params, *bounds), tuple(body), kernel.take_document())
     fields = tuple(c.Param(c.Type(p.type.name, p.type.pointer, p.type.const), p.name) for p in params)
     kernel.parts += [c.Struct(struct, fields), part, _task(kernel, task, struct, stem, params)]

@@ -17,7 +17,7 @@ from intaglio.native.emit_index import IndexEmitter
 from intaglio.native.emit_value import Context, ValueEmitter
 from intaglio.native.helpers import Helpers
 from intaglio.native.runtime_vector import mask_dtype, vector_name
-from intaglio.ops.expr import Apply, Expr, IndexValue, Read
+from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read
 from intaglio.shared import dtypes
 from intaglio.shared import index as indices
 from intaglio.shared.dtypes import DType
@@ -166,9 +166,24 @@ class VectorValueEmitter(ValueEmitter):
             return c.Cast(c.Type(self._vector(value.dtype)), self.splat(children[0]))
         if value.dtype == dtypes.bool_:
             return self._mask_logic(number, value, children)
+        if (
+            value.fn in functions.BOUNDS
+            and value.dtype.is_float
+            and (bounded := self._bounded(value, children))
+        ):
+            return bounded
         return vector_function(
             value.fn, value.dtype, self._operands(value, children), self.lanes, self.helpers
         )
+
+    def _bounded(self, value: Apply, children: tuple[int, ...]) -> c.Expr | None:
+        """max or min with a literal that is no NaN."""
+        for bound, other in (children, children[::-1]):
+            literal = self.plan.nodes[bound].value
+            if isinstance(literal, Const) and literal.value == literal.value and self.varies[other]:
+                helper = f"{functions.BOUNDS[value.fn]}_{self._vector(value.dtype)}"
+                return c.Invoke(self.helpers.use(helper), (self._use(other), self._use(bound)))
+        return None
 
     def _operands(self, value: Apply, children: tuple[int, ...]) -> tuple[c.Expr, ...]:
         """Operands as vectors; a float operator takes one scalar beside a vector as it is."""

@@ -154,6 +154,16 @@ _SIGNED["pow"] = (
 )
 
 _FLOAT = {
+    "at_least": """
+/* x, or the bound where x is less; NaN stays */
+static inline # at_least_$(# x, # bound) {
+    return x < bound ? bound : x;
+}""",
+    "at_most": """
+/* x, or the bound where x is greater; NaN stays */
+static inline # at_most_$(# x, # bound) {
+    return x > bound ? bound : x;
+}""",
     "max": """
 /* the greater of two; NaN when one is */
 static inline # max_$(# a, # b) {

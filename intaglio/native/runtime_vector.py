@@ -37,13 +37,17 @@ def make(name: str) -> Helper | None:
     v = vector_name(dtype, lanes)
     if operation is None:
         return Helper(_types(dtype, lanes))
-    template = _TEMPLATES.get(operation)
+    template = (_INTEGER if dtype.is_integer else {}).get(operation, _TEMPLATES.get(operation))
     if template is None:
         return _special(operation, dtype, lanes, v)
     mask = vector_name(mask_dtype(dtype), lanes)
     text = template.replace("#M", mask).replace("#", C_TYPES[dtype.name]).replace("$", v)
     text = text.replace("%LANES%", ", ".join(["x"] * lanes))
-    needs = [v, *([mask] if mask in text else []), *(["select_" + v] if "select_$((" in template else [])]
+    needs = [
+        v,
+        *([mask] if mask in text else []),
+        *(f"{part}_{v}" for part in ("splat", "select") if part != operation and f"{part}_$(" in template),
+    ]
     return Helper(text.strip(), tuple(needs))
 
 
@@ -144,5 +148,28 @@ static inline $ max_$($ a, $ b) {
 /* the less of two; NaN when one is */
 static inline $ min_$($ a, $ b) {
     return select_$((a < b) | (a != a), a, b);
+}""",
+    "at_least": """
+/* x, or the bound where x is less; NaN stays */
+static inline $ at_least_$($ x, # bound) {
+    $ b = splat_$(bound);
+    return select_$(x < b, b, x);
+}""",
+    "at_most": """
+/* x, or the bound where x is greater; NaN stays */
+static inline $ at_most_$($ x, # bound) {
+    $ b = splat_$(bound);
+    return select_$(x > b, b, x);
+}""",
+}
+
+_INTEGER = {
+    "max": """
+static inline $ max_$($ a, $ b) {
+    return select_$(a > b, a, b);
+}""",
+    "min": """
+static inline $ min_$($ a, $ b) {
+    return select_$(a < b, a, b);
 }""",
 }
