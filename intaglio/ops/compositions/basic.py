@@ -10,7 +10,7 @@ from intaglio.ops.like import constant_like, full_like, iota_like
 from intaglio.ops.registry import prim
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
-from intaglio.shared.errors import ShapeError
+from intaglio.shared.errors import ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike
 
 Dims = int | Sequence[int] | None
@@ -19,6 +19,15 @@ Dims = int | Sequence[int] | None
 def shape_of(x: Any) -> tuple[IndexLike, ...]:
     shape: tuple[IndexLike, ...] = type_of(x).shape
     return shape
+
+
+def static(extent: IndexLike, what: str) -> int:
+    """An extent that must be known when compiling. Raises UnsupportedError for a symbol."""
+    if isinstance(extent, int):
+        return extent
+    raise UnsupportedError(
+        f"{what}: dimension {extent} is known only at run time", hint="give it a fixed size"
+    )
 
 
 def rank_of(x: Any) -> int:
@@ -164,6 +173,7 @@ __all__ = [
     "reshape",
     "shape_of",
     "squeeze",
+    "static",
     "transpose",
     "unsqueeze",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from intaglio.ops.compositions.basic import reshape, shape_of, unsqueeze
+from intaglio.ops.compositions.basic import reshape, shape_of, static, unsqueeze
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
 from intaglio.shared.errors import ArgumentError, ShapeError
@@ -59,7 +59,7 @@ def conv(
         y = conv(unsqueeze(x, 0), weight, bias, stride, padding, dilation, groups)
         return reshape(y, shape_of(y)[1:])
     strides, dilations = per_axis(stride, rank, "stride"), per_axis(dilation, rank, "dilation")
-    kernel = [int(k) for k in shape_of(weight)[2:]]  # type: ignore[call-overload]
+    kernel = [static(k, "conv") for k in shape_of(weight)[2:]]
     pairs = padding_pairs(padding, rank, kernel, dilations, strides)
     y = prim.conv(x, weight, strides=strides, dilations=dilations, padding=pairs, groups=groups)
     return y if bias is None else y + reshape(bias, (-1, *(1,) * rank))

@@ -21,6 +21,7 @@ from intaglio.ops.compositions.basic import (
     rank_of,
     reshape,
     shape_of,
+    static,
     transpose,
     unsqueeze,
 )
@@ -43,8 +44,9 @@ def slice_axis(
         stop = max(stop, start) if step > 0 else min(stop, start)
     else:
         start, stop = start or 0, extent if stop is None else stop
-    starts, stops, steps = [0] * len(shape), list(shape), [1] * len(shape)
-    starts[axis], stops[axis], steps[axis] = start, stop, step  # type: ignore[call-overload]
+    starts: list[IndexLike] = [0] * len(shape)
+    stops, steps = list(shape), [1] * len(shape)
+    starts[axis], stops[axis], steps[axis] = start, stop, step
     if starts[axis] == 0 and stops[axis] == extent and step == 1:
         return x
     return prim.slice(x, start=tuple(starts), stop=tuple(stops), step=tuple(steps))
@@ -114,9 +116,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Any:
 
 def split(x: Any, sizes: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
     """Parts along a dimension: of equal size (the last may be smaller), or of the given sizes."""
-    extent = shape_of(x)[axis_of(dim, rank_of(x))]
-    if not isinstance(extent, int):
-        raise ArgumentError(f"split: dimension {dim} of {list(shape_of(x))} is known only at run time")
+    extent = static(shape_of(x)[axis_of(dim, rank_of(x))], "split")
     if isinstance(sizes, int):
         if sizes < 1:
             raise ArgumentError(f"split: the size of a part is {sizes}")
@@ -130,13 +130,13 @@ def split(x: Any, sizes: int | Sequence[int], dim: int = 0) -> tuple[Any, ...]:
 def chunk(x: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     """At most `chunks` parts of equal size along a dimension; the last may be smaller."""
     extent = shape_of(x)[axis_of(dim, rank_of(x))]
-    return split(x, max(1, -(-int(extent) // chunks)), dim)  # type: ignore[arg-type]
+    return split(x, max(1, -(-static(extent, "chunk") // chunks)), dim)
 
 
 def unbind(x: Any, dim: int = 0) -> tuple[Any, ...]:
     """Every place of a dimension as a tensor without it."""
     extent = shape_of(x)[axis_of(dim, rank_of(x))]
-    return tuple(select(x, dim, k) for k in range(int(extent)))  # type: ignore[arg-type]
+    return tuple(select(x, dim, k) for k in range(static(extent, "unbind")))
 
 
 def tile(x: Any, repeats: Sequence[int]) -> Any:
