@@ -33,6 +33,16 @@ class DType:
         return _NUMPY[self.name]
 
     @property
+    def largest(self) -> float:
+        """The greatest finite number of a float type."""
+        return float(ml_dtypes.finfo(self.numpy).max)  # type: ignore[no-untyped-call]
+
+    @property
+    def epsilon(self) -> float:
+        """The step from 1 to the next number of a float type."""
+        return float(ml_dtypes.finfo(self.numpy).eps)  # type: ignore[no-untyped-call]
+
+    @property
     def is_float(self) -> bool:
         return self.kind == "float"
 

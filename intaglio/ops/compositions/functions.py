@@ -118,11 +118,9 @@ def logaddexp(a: Any, b: Any) -> Any:
 @composition
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
     """x with NaN and infinities replaced; by default infinities become the greatest and least number."""
-    import ml_dtypes
-
-    limits = ml_dtypes.finfo(dtype_of(x).numpy)
-    high = float(limits.max) if posinf is None else posinf
-    low = float(limits.min) if neginf is None else neginf
+    greatest = dtype_of(x).largest
+    high = greatest if posinf is None else posinf
+    low = -greatest if neginf is None else neginf
     x = prim.where(isnan(x), nan, x)
     x = prim.where(prim.eq(x, math.inf), high, x)
     return prim.where(prim.eq(x, -math.inf), low, x)

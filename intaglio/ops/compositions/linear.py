@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from intaglio.ops.compositions.basic import dtype_of, expand, rank_of, reshape, shape_of, transpose
+from intaglio.ops.compositions.basic import convert, dtype_of, expand, rank_of, reshape, shape_of, transpose
 from intaglio.ops.contract import contract
 from intaglio.ops.dispatch import composition
 from intaglio.ops.like import iota_like
@@ -50,7 +50,7 @@ def matmul(a: Any, b: Any) -> Any:
 
 def _same_dtype(a: Any, b: Any) -> tuple[Any, Any]:
     common = dtypes.promote(dtype_of(a), dtype_of(b))
-    return tuple(x if dtype_of(x) == common else prim.cast(x, dtype=common) for x in (a, b))  # type: ignore
+    return convert(a, common), convert(b, common)
 
 
 def _dropped(

@@ -13,6 +13,7 @@ from intaglio.ops.compositions.basic import (
     iota_like,
     rank_of,
     shape_of,
+    static,
     unsqueeze,
 )
 from intaglio.ops.compositions.functions import clamp
@@ -150,7 +151,7 @@ def cross_entropy(
 
 def _soft_loss(logarithms: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
     axis = _class_axis(logarithms)
-    classes = shape_of(logarithms)[axis]
+    classes = static(shape_of(logarithms)[axis], "cross_entropy")
     if smoothing:
         target = target * (1 - smoothing) + smoothing / classes
     terms = logarithms * target
@@ -184,7 +185,7 @@ def _class_loss(
     if ignore_index >= 0:
         loss = prim.where(counts, loss, 0)
     if smoothing:
-        classes = shape_of(logarithms)[axis]
+        classes = static(shape_of(logarithms)[axis], name)
         even = -prim.sum(terms, axes=(axis,)) * (1 / classes)  # type: ignore[operator]
         loss = loss * (1 - smoothing) + prim.where(counts, even, 0) * smoothing
     if reduction != "mean":
@@ -224,7 +225,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
         own = target * prim.log(prim.where(positive, target, 1))
         loss = prim.where(positive, own, 0) - target * input
     if reduction == "batchmean":
-        return _reduced(loss, "sum") / float(shape_of(input)[0])  # type: ignore[arg-type]
+        return _reduced(loss, "sum") / static(shape_of(input)[0], "kl_div")
     return _reduced(loss, reduction)
 
 

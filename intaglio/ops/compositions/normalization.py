@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
-
 from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of
 from intaglio.ops.compositions.functions import clamp, rsqrt
 from intaglio.ops.compositions.reduction import mean, norm, number_of, var_mean
@@ -50,7 +48,7 @@ def rms_norm(
 ) -> Any:
     """x divided by the root of its mean square over the last dimensions, then times weight."""
     axes = _trailing_axes("rms_norm", x, normalized_shape)
-    eps = float(ml_dtypes.finfo(dtype_of(x).numpy).eps) if eps is None else eps
+    eps = dtype_of(x).epsilon if eps is None else eps
     return _affine(x * keepdims(rsqrt(mean(x * x, axes) + eps), x, axes), weight, None)
 
 
