@@ -69,7 +69,7 @@ class Rewriting:
         self.new.outputs = list(map(self.at, self.old.outputs))
         self.new.output_names = list(self.old.output_names)
         self.new.updates = [(self.at(state), self.at(value)) for state, value in self.old.updates]
-        _sweep(self.new)
+        sweep(self.new)
         return self.new
 
 
@@ -136,7 +136,8 @@ def remove_dead(graph: Graph) -> Graph:
     return rebuild(graph, lambda rewriting, node, operands: None)[0]
 
 
-def _sweep(graph: Graph) -> None:
+def sweep(graph: Graph) -> None:
+    """Drop, in place, the nodes and constants that no result needs."""
     live = set(graph.roots)
     kept = []
     for node in reversed(graph.nodes):

@@ -259,3 +259,17 @@ def test_states_take_part_in_gradients() -> None:
     graph.update(w, w - 0.1 * dw)
     _, (after,) = evaluate(graph, [np.array([1.0, 2.0, 3.0])])
     np.testing.assert_allclose(after, 1 - 0.2 * np.array([1.0, 4.0, 9.0]))
+
+
+def test_the_forward_loop_runs_once_after_the_passes() -> None:
+    graph = scanned(4, 3, reverse=False, parts=(1, 2))
+    loss = graph.outputs[0]
+    graph.set_outputs([loss, *gradient(graph, loss, [graph.inputs[2]])])
+    assert [node.op.name for node in graph.nodes].count("scan") == 3
+    after = optimise(graph)
+    loops = [node for node in after.nodes if node.op.name == "scan"]
+    assert [node.attrs["reverse"] for node in loops] == [False, True]
+    assert "count" not in [value.name for value in loops[0].attrs["body"].inputs]
+    arrays = numbers((3,), (4, 3), (3, 3), ())
+    for a, b in zip(graph.run(*arrays), after.run(*arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)

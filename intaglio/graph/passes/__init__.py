@@ -11,6 +11,7 @@ from intaglio.graph.passes.canonicalize import canonicalize_ops
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.passes.fold_constant import fold_constant
+from intaglio.graph.passes.merge_loops import merge_loops
 from intaglio.graph.passes.simplify_inference import simplify_inference
 
 
@@ -24,6 +25,7 @@ class Pass:
 
 
 PASSES: tuple[Pass, ...] = (
+    Pass("MergeLoops", 0, merge_loops),
     Pass("SimplifyInference", 0, simplify_inference),
     Pass("FoldConstant", 2, fold_constant),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
