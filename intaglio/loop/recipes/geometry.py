@@ -10,7 +10,7 @@ from math import prod
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.images import Image, Window
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, unroll
+from intaglio.loop.recipes.nests import Names, between, lanes, loop, parallel, unroll
 from intaglio.loop.recipes.tiles import panels
 from intaglio.ops.expr import Expr
 from intaglio.shared.index import IndexLike, upper
@@ -152,15 +152,27 @@ class ImageTiles:
             self.image.copy(image, prefix, self.names, lambda c, place: source[(n, group * ins + c, *place)])
         )
 
-    def over_taps(self, body: Callable[[Place], list[Stmt]], taps: Place = ()) -> list[Stmt]:
-        """Serial loops over taps; written out along strided axes, where the plane changes with the tap."""
+    def over_taps(
+        self, body: Callable[[Place], list[Stmt]], outer: Place = (), taps: Place = ()
+    ) -> list[Stmt]:
+        """Serial loops over taps; written out along strided axes, where the plane changes with the tap.
+
+        Along the axes of `outer`, the places of the result that are fixed, taps on zeros are left out.
+        """
         axis = len(taps)
         if axis == len(self.geometry.windows):
             return body(taps)
         window = self.geometry.windows[axis]
         if window.stride > 1:
-            return [s for r in range(window.kernel) for s in self.over_taps(body, (*taps, r))]
-        return loop(self.names[TAPS[axis]], window.kernel, lambda r: self.over_taps(body, (*taps, r)))
+            return [s for r in range(window.kernel) for s in self.over_taps(body, outer, (*taps, r))]
+        start, stop = window.inside(outer[axis]) if axis < len(outer) else (0, window.kernel)
+        return between(
+            self.names[TAPS[axis]],
+            start,
+            stop,
+            window.kernel,
+            lambda r: self.over_taps(body, outer, (*taps, r)),
+        )
 
     def over_lanes(self, extent: int, body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
         """All places of a row as vectors, narrower ones at the end."""

@@ -15,7 +15,7 @@ from math import prod
 from intaglio.loop.ir import Buffer, Stmt, Store
 from intaglio.loop.recipes.nests import Names, loop, ranged
 from intaglio.ops.expr import Const, Expr
-from intaglio.shared.index import IndexLike
+from intaglio.shared.index import IndexLike, maximum, minimum
 
 Place = tuple[IndexLike, ...]
 
@@ -63,6 +63,20 @@ class Window:
         source = first * self.stride + phase - self.low
         count = min(self.extent - first, (self.size - 1 - source) // self.stride + 1)
         return first, 1, max(0, count), source
+
+    def inside(self, p: IndexLike) -> tuple[IndexLike, IndexLike]:
+        """The range of taps of result place `p` that read the source, where each tap is one place further."""
+        if (self.stride, self.dilation, self.spread) != (1, 1, 1):
+            return 0, self.kernel
+        return maximum(0, p * -1 + self.low), minimum(self.kernel, p * -1 + self.size + self.low)
+
+    @property
+    def useful(self) -> float:
+        """The part of taps that `inside` leaves."""
+        spans = [self.inside(p) for p in range(self.out)]
+        used = sum(stop - start for start, stop in spans)
+        assert isinstance(used, int)
+        return used / (self.kernel * self.out)
 
     def tap(self, r: IndexLike) -> tuple[IndexLike, IndexLike]:
         """The phase and the place a tap reads, relative to the result's."""

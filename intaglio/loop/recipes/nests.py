@@ -57,6 +57,14 @@ def ranged(name: str, start: int, stop: int, body: Body) -> list[Stmt]:
     return loop(name, stop - start, lambda number: body(number + start))
 
 
+def between(name: str, start: IndexLike, stop: IndexLike, most: int, body: Body) -> list[Stmt]:
+    """A serial loop over part of `0 .. most - 1`."""
+    if (start, stop) == (0, most):
+        return loop(name, most, body)
+    index = variable(name, most)
+    return [For(variable_of(index), stop, block(*body(index)), "serial", start)]
+
+
 def stepped(name: str, start: IndexLike, step: int, count: IndexLike, body: Body) -> list[Stmt]:
     """A serial loop over `start`, `start + step`, ..., as a count from 0; its body for a count of 1."""
     return loop(name, count, lambda number: body(start + number * step))

@@ -42,7 +42,8 @@ class TurnedTiles(ImageTiles):
         g = self.geometry
         rows = prod(w.out for w in g.windows[:-1])
         turned = g.outs * self.depth / (self.outer_work / g.groups)
-        return rows * (self.row_cycles + self.width * g.outs * TURN_CYCLES) + turned
+        useful = prod(w.useful for w in g.windows[:-1])
+        return rows * (self.row_cycles * useful + self.width * g.outs * TURN_CYCLES) + turned
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,7 +98,6 @@ class TurnedTiles(ImageTiles):
         names, outs, dtype = self.names, self.geometry.outs, self.anchor.dtype
         line = Buffer(names.fresh("line"), dtype, (self.width, outs), "local", "stack")
         back = Buffer(names.fresh("back"), dtype, (outs, self.width), "local", "stack")
-        origin = self.image.flat((*outer, 0))
 
         def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
             return self.anchor.finish((n, group * outs + o, *outer, x), Read(back, (o, x), dtype))
@@ -119,7 +119,7 @@ class TurnedTiles(ImageTiles):
                             run.size,
                             run.count,
                             lambda x: self.panel(
-                                image, (*prefix,), group, origin + x, x, run.size, line, panel, number
+                                image, (*prefix,), group, outer, x, run.size, line, panel, number
                             ),
                         )
                     ],
@@ -135,7 +135,7 @@ class TurnedTiles(ImageTiles):
         image: Buffer,
         prefix: Place,
         group: IndexLike,
-        origin: IndexLike,
+        outer: Place,
         x: IndexLike,
         rows: int,
         line: Buffer,
@@ -161,7 +161,7 @@ class TurnedTiles(ImageTiles):
             return number * panel.width + (j * panel.lanes + lane + panel.start)
 
         def step(c: IndexLike, taps: Place) -> list[Stmt]:
-            start, row = self.image.tap(c, taps) + origin, self.row(c, taps)
+            start, row = self.image.tap(c, taps) + self.image.flat((*outer, x)), self.row(c, taps)
             return each(
                 lambda i, j, lane: Reduce(
                     acc,
@@ -175,6 +175,6 @@ class TurnedTiles(ImageTiles):
         return [
             Alloc(acc),
             *each(lambda i, j, lane: Store(acc, (i, j, lane), Const(0.0, dtype))),
-            *loop(names["c"], self.geometry.ins, lambda c: self.over_taps(lambda taps: step(c, taps))),
+            *loop(names["c"], self.geometry.ins, lambda c: self.over_taps(lambda taps: step(c, taps), outer)),
             *each(lambda i, j, lane: Store(line, (x + i, column(j, lane)), Read(acc, (i, j, lane), dtype))),
         ]
