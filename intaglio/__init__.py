@@ -1,6 +1,7 @@
 """Intaglio compiles machine-learning models, inference and training, to small readable C."""
 
-from intaglio import data, nn, optim
+from typing import TYPE_CHECKING, Any
+
 from intaglio.array.control import cond, fori_loop, scan, while_loop
 from intaglio.array.creation import (
     arange,
@@ -32,19 +33,43 @@ from intaglio.array.creation import (
 )
 from intaglio.array.random import manual_seed, rand, randint, randn, randperm
 from intaglio.array.tensor import Tensor, enable_grad, from_numpy, is_grad_enabled, no_grad, tensor
-from intaglio.compile import compile, compile_graph
-from intaglio.compiled import Compiled
 from intaglio.jit import grad, jit, value_and_grad
-from intaglio.saved import load
 from intaglio.shared.dtypes import bf16, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from intaglio.shared.dtypes import bool_ as bool
 from intaglio.shared.errors import IntaglioError
 
+if TYPE_CHECKING:
+    from intaglio import data, datasets, nn, optim
+    from intaglio.compile import compile, compile_graph
+    from intaglio.compiled import Compiled
+    from intaglio.saved import load
+
 __version__ = "0.1.0"
+
+# The compiler and the libraries of layers are imported when they are first used: importing the package is
+# then not much slower than importing NumPy.
+_LATER = {
+    "Compiled": "intaglio.compiled",
+    "compile": "intaglio.compile",
+    "compile_graph": "intaglio.compile",
+    "load": "intaglio.saved",
+}
+_MODULES = ("data", "datasets", "nn", "optim")
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f"intaglio.{name}")
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'intaglio' has no attribute {name!r}")
+
 
 __all__ = [
     "Compiled", "IntaglioError", "Tensor", "arange", "bf16", "bool", "cat", "clamp", "compile", "compile_graph",
-    "concat", "concatenate", "cond", "cos", "data", "einsum", "enable_grad", "exp", "eye", "f16", "f32", "f64",
+    "concat", "concatenate", "cond", "cos", "data", "datasets", "einsum", "enable_grad", "exp", "eye", "f16", "f32", "f64",
     "fori_loop", "from_numpy", "full", "grad", "i8", "i16", "i32", "i64", "is_grad_enabled", "jit", "linspace",
     "load", "log", "logsumexp", "manual_seed", "matmul", "maximum", "minimum", "nn", "no_grad", "ones",
     "ones_like", "optim", "rand", "randint", "randn", "randperm", "scan", "sigmoid", "sin", "sqrt", "stack",

@@ -9,10 +9,12 @@ calls another.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from intaglio.compiled import Compiled
@@ -241,3 +243,13 @@ def _verified(name: str, check: Callable[[], None], show: Callable[[], str]) -> 
         check()
     except VerifyError as error:
         raise VerifyError(f"after {name}: {error.message}\n{show()}", where=error.where) from error
+
+
+class _CallableModule(ModuleType):
+    """`intaglio.compile` is this module once it is imported, and the function for who calls it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Compiled:
+        return compile(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -10,17 +10,17 @@ from __future__ import annotations
 import types
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intaglio.array.nn.module import Module
 from intaglio.array.tensor import Tensor, as_native, derivatives, enable_grad, mode
 from intaglio.array.trace import Traced, flatten, trace
-from intaglio.compile import compile_graph
-from intaglio.compiled import Compiled
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.where import caller
+
+if TYPE_CHECKING:
+    from intaglio.compiled import Compiled
 
 PLAIN = (int, float, str, bool, bytes, type(None))
 MAX_DEPTH = 4
@@ -81,12 +81,16 @@ class Jitted:
         return found[1]([as_native(a) for a in arrays])
 
     def _build(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Program:
+        from intaglio.compile import compile_graph  # half of the package: only who compiles waits for it
+
         traced = trace(self.function, args, kwargs)
         return _Program(traced, compile_graph(traced.graph, **self.settings))
 
     def compile(self, *args: Any, **settings: Any) -> Compiled:
         """A program of its own for arguments like these, for export; its states start from the tensors'
         present content. `settings` are those of `compile_graph`."""
+        from intaglio.compile import compile_graph
+
         return compile_graph(trace(self.function, args).graph, **{**self.settings, **settings})
 
 
@@ -131,7 +135,7 @@ class Seen:
             found.append((id(value), value.tobytes() if value.nbytes <= 1 << 16 else value.sum()))
         elif id(value) in visited or depth > MAX_DEPTH:
             return
-        elif isinstance(value, Module):
+        elif hasattr(value, "_parameters") and hasattr(value, "modules"):
             visited.add(id(value))
             self._module(value, found)
         elif isinstance(value, (list, tuple)):
@@ -149,9 +153,9 @@ class Seen:
             visited.add(id(value))
             self._function(value, found, visited, depth)
 
-    def _module(self, module: Module, found: list[Any]) -> None:
+    def _module(self, module: Any, found: list[Any]) -> None:
         for part in module.modules():
-            found.extend(v for v in vars(part).values() if isinstance(v, PLAIN) or isinstance(v, tuple))
+            found.extend(v for v in vars(part).values() if isinstance(v, (*PLAIN, tuple)))
             found.extend(id(p) for p in part._parameters.values())
             found.extend(id(b) for b in part._buffers.values())
 
