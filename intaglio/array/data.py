@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from intaglio.shared.dtypes import bf16
 from intaglio.shared.errors import ArgumentError, ShapeError
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +25,8 @@ def as_array(value: Any) -> Array:
     """The NumPy array of a Tensor, a torch tensor or anything `np.asarray` takes; no copy where possible."""
     if hasattr(value, "detach"):
         value = value.detach()
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        return np.asarray(value.float().numpy().astype(bf16.numpy))
     return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
 
 

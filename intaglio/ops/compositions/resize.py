@@ -59,15 +59,15 @@ def interpolate(
             hint=f"use nearest, nearest-exact or {', '.join(INTERPOLATIONS)}",
         )
     extents = [e if isinstance(e, int) else None for e in shape_of(x)[2:]]
+    factors: list[float | None]
     if (size is None) == (scale_factor is None):
         raise ArgumentError("interpolate: give either size or scale_factor")
     if size is not None:
-        sizes, factors = per_axis(size, rank, "size"), (None,) * rank
+        sizes, factors = list(per_axis(size, rank, "size")), [None] * rank
     else:
-        factors = (
-            (scale_factor,) * rank if isinstance(scale_factor, (int, float)) else tuple(scale_factor or ())
-        )
-        sizes = tuple(math.floor((e or 0) * f) for e, f in zip(extents, factors, strict=True))
+        given = [scale_factor] * rank if isinstance(scale_factor, (int, float)) else list(scale_factor or ())
+        sizes = [math.floor((e or 0) * f) for e, f in zip(extents, given, strict=True)]
+        factors = list(given)
     for k, (extent, wanted, factor) in enumerate(zip(extents, sizes, factors, strict=True)):
         if extent is None:
             raise UnsupportedError(f"interpolate: axis {k + 2} of {list(shape_of(x))} has a symbolic extent")
