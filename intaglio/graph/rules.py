@@ -241,6 +241,30 @@ def add_each(a: Sequence[IndexLike], b: Sequence[IndexLike]) -> tuple[IndexLike,
     return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
+def pick(items: Sequence[Any], places: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(items[k] for k in places)
+
+
+def merge_axes(inner: tuple[int, ...], outer: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes of two reductions, the inner one first, as axes of its operand."""
+    left = [
+        k for k in range(max((*inner, *outer), default=0) + len(inner) + len(outer) + 1) if k not in inner
+    ]
+    return tuple(sorted((*inner, *(left[k] for k in outer))))
+
+
+def keeps_order(perm: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether the axes that a reduction of a transpose leaves are in the order of its operand."""
+    kept = [axis for k, axis in enumerate(perm) if k not in axes]
+    return kept == sorted(kept)
+
+
+def count(shape: Sequence[IndexLike], axes: Sequence[int]) -> int:
+    """Number of elements along axes; 0 when it is not known."""
+    extents = pick(shape, axes)
+    return math.prod(extents) if all(isinstance(extent, int) for extent in extents) else 0
+
+
 def compose(inner: tuple[int, ...], outer: tuple[int, ...]) -> tuple[int, ...]:
     """The permutation of two transposes, the inner one first."""
     return tuple(inner[k] for k in outer)
@@ -315,6 +339,7 @@ HELPERS: dict[str, Any] = {
         all_ones,
         all_positive,
         compose,
+        count,
         inverse,
         is_constant,
         is_false,
@@ -323,9 +348,12 @@ HELPERS: dict[str, Any] = {
         is_true,
         is_whole,
         is_spread,
+        keeps_order,
         keeps_values,
+        merge_axes,
         moves_only_ones,
         number,
+        pick,
         scalar,
         power_of_two,
     )

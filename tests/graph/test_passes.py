@@ -13,6 +13,7 @@ from intaglio.graph.passes import PASSES, Pass
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.passes.fold_constant import fold_constant
+from intaglio.graph.passes.simplify_reductions import simplify_reductions
 from intaglio.graph.spec import verify
 from intaglio.graph.text import print_graph
 from intaglio.ops import prim
@@ -149,3 +150,25 @@ def test_attributes_that_differ_in_sign_of_zero_are_not_common() -> None:
     pads = [prim.pad(x, padding=((1, 0),), mode="constant", value=value) for value in (0.0, -0.0)]
     graph.set_outputs(pads)
     assert len(eliminate_common_subexpr(graph).nodes) == 2
+
+
+def test_a_sum_of_products_becomes_a_contraction() -> None:
+    graph = Graph()
+    a, b = graph.input(TensorType(f32, (2, 5, 3)), "a"), graph.input(TensorType(f32, (3, 4)), "b")
+    wide = prim.reshape(a, shape=(2, 5, 3, 1)) * b
+    graph.set_outputs([prim.sum(wide, axes=(2,)), prim.sum(wide * 2.0, axes=(2,))])
+    after = simplify_reductions(graph)
+    dots = [node.attrs["spec"] for node in after.nodes if node.op.name == "dot"]
+    assert dots == []  # the product has two readers
+    graph.set_outputs([graph.outputs[0]])
+    graph = dead_code(graph)
+    after = simplify_reductions(graph)
+    assert [node.attrs["spec"] for node in after.nodes if node.op.name == "dot"] == ["abc,cd->abd"]
+    assert_same(graph, after, random_inputs(graph, 0, awkward=False), ulps=5000)
+
+
+def test_an_elementwise_product_stays_a_reduction() -> None:
+    graph = Graph()
+    a, b = graph.input(TensorType(f32, (4, 3)), "a"), graph.input(TensorType(f32, (3,)), "b")
+    graph.set_outputs([prim.sum(a * b, axes=(1,)), prim.sum(a * a, axes=(0, 1))])
+    assert "dot" not in names(simplify_reductions(graph))

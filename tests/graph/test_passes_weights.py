@@ -1,0 +1,128 @@
+"""FoldScaleAxis and CombineParallel: where they fire, where they must not, and that results stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from generate import assert_same, random_inputs
+
+from intaglio.graph.ir import Graph, Value
+from intaglio.graph.passes import PASSES
+from intaglio.graph.passes.combine_parallel import combine_parallel_conv2d, combine_parallel_matmul
+from intaglio.graph.passes.fold_scale_axis import fold_scale_axis
+from intaglio.graph.spec import verify
+from intaglio.ops import prim
+from intaglio.ops.compositions.normalization import batch_norm
+from intaglio.shared.dtypes import f32
+from intaglio.shared.index import Var, var_index
+from intaglio.shared.types import TensorType
+
+RNG = np.random.default_rng(0)
+
+
+def names(graph: Graph) -> list[str]:
+    return [node.op.name for node in graph.nodes]
+
+
+def array(*shape: int) -> np.ndarray:  # type: ignore[type-arg]
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def conv(x: Value, w: Value, groups: int = 1) -> Value:
+    return prim.conv(x, w, strides=(1, 1), dilations=(1, 1), padding=((1, 1), (1, 1)), groups=groups)
+
+
+def optimise(graph: Graph) -> Graph:
+    for one in PASSES:
+        graph = one.function(graph)
+        verify(graph)
+    return graph
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_norm_folds_into_a_convolution(groups: int) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4, 5, 5)), "x")
+    y = conv(x, graph.constant(array(6, 4 // groups, 3, 3)), groups)
+    mean, variance, weight, bias = array(6), np.abs(array(6)) + 0.5, array(6), array(6)
+    y = batch_norm(y, *(graph.constant(c) for c in (mean, variance, weight, bias)))
+    graph.set_outputs([prim.max(y, 0.0)])
+    after = optimise(graph)
+    assert [n for n in names(after) if n != "broadcast"] == ["conv", "add", "max"]
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=20000)
+
+
+def test_an_affine_chain_folds_into_a_contraction() -> None:
+    batch = var_index(Var("batch", 1, 8))
+    graph = Graph()
+    x = graph.input(TensorType(f32, (batch, 4)), "x")
+    y = prim.dot(x, graph.constant(array(3, 4)), spec="mk,nk->mn")
+    graph.set_outputs([2.0 - (-(y + array(3)) / array(3)) * 0.5])
+    after = optimise(graph)
+    assert [n for n in names(after) if n != "broadcast"] == ["dot", "add"]
+    assert_same(graph, after, [array(3, 4)], ulps=20000)
+
+
+def test_a_lone_bias_stays() -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4)), "x")
+    graph.set_outputs([prim.dot(x, graph.constant(array(4, 3)), spec="mk,kn->mn") + array(3)])
+    assert fold_scale_axis(graph) is graph
+
+
+@pytest.mark.parametrize(
+    "case", ["shared weights", "other reader", "other axis", "overflow", "result", "by zero"]
+)
+def test_scales_that_must_stay(case: str) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4)), "x")
+    w = graph.constant(array(4, 3))
+    y = prim.dot(x, w, spec="mk,kn->mn")
+    scale = {"other axis": array(2, 1), "overflow": np.float32(3e38) * np.ones(3, np.float32)}.get(
+        case, array(3)
+    )
+    scaled = y / np.zeros(3, np.float32) if case == "by zero" else y * scale
+    outputs = [scaled * 3e3 if case == "overflow" else scaled]
+    if case == "shared weights":
+        outputs.append(prim.dot(x * 2.0, w, spec="mk,kn->mn"))
+    elif case == "other reader":
+        outputs.append(prim.exp(y))
+    elif case == "result":
+        outputs.append(y)
+    graph.set_outputs(outputs)
+    assert fold_scale_axis(graph) is graph
+
+
+@pytest.mark.parametrize("biases", [(True, True, True), (True, False, True)])
+def test_matmuls_of_one_input_become_one(biases: tuple[bool, ...]) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (5, 4)), "x")
+    outputs = []
+    for width, biased in zip((3, 2, 4), biases, strict=True):
+        y = prim.dot(x, graph.constant(array(4, width)), spec="mk,kn->mn")
+        outputs.append(prim.exp(y + array(width) if biased else y))
+    graph.set_outputs(outputs)
+    after = combine_parallel_matmul(graph)
+    verify(after)
+    assert names(after).count("dot") == 1
+    assert names(after).count("add") == (1 if all(biases) else sum(biases))
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=1000)
+
+
+def test_convolutions_of_one_input_become_one() -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4, 5, 5)), "x")
+    a, b = (conv(x, graph.constant(array(width, 4, 3, 3))) for width in (2, 5))
+    graph.set_outputs([a, b + array(5, 1, 1), conv(x, graph.constant(array(2, 4, 1, 1)))])
+    after = combine_parallel_conv2d(graph)
+    verify(after)
+    assert names(after).count("conv") == 2
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=5000)
+
+
+def test_weights_that_are_trained_are_not_combined() -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (5, 4)), "x")
+    states = [graph.state(array(4, 3)) for _ in range(2)]
+    graph.set_outputs([prim.dot(x, w, spec="mk,kn->mn") for w in states])
+    assert combine_parallel_matmul(graph) is graph
