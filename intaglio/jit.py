@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intaglio.array.tensor import Tensor, as_native, derivatives, enable_grad, mode
+from intaglio.array.tensor import Tensor, derivatives, enable_grad, mode
 from intaglio.array.trace import Traced, flatten, trace
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.where import caller
@@ -33,6 +33,7 @@ class _Program:
         self.traced = traced
         self.compiled = compiled
         self.bound: list[Any] = [None] * len(traced.states)
+        self.host = [np.zeros(()) for _ in traced.host]
 
     def __call__(self, arrays: list[Any]) -> Any:
         for position, x in enumerate(self.traced.states):
@@ -40,9 +41,9 @@ class _Program:
             if array is not self.bound[position]:
                 self.compiled.bind_state(position, array)  # type: ignore[arg-type]
                 self.bound[position] = array
-        if self.traced.host:
-            arrays += [np.float64(read()) for read in self.traced.host]
-        outputs = self.compiled.loaded.call(*arrays)
+        for place, read in zip(self.host, self.traced.host, strict=True):
+            place[...] = read()
+        outputs = self.compiled.loaded.call(*arrays, *self.host)
         many = outputs if isinstance(outputs, tuple) else (outputs,)
         return self.traced.rebuild([Tensor._of(y) for y in many])
 
@@ -54,8 +55,8 @@ class Jitted:
         update_wrapper(self, function)
         self.function = function
         self.settings = settings
-        self.programs: dict[Any, tuple[tuple[Any, ...], _Program]] = {}
-        self._seen = Seen(function)
+        self.programs: dict[Any, _Program] = {}
+        self.seen = Seen(function)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -64,21 +65,20 @@ class Jitted:
         if mode.trace is not None:
             return self.function(*args, **kwargs)
         leaves: list[Any] = []
-        tree = flatten((args, kwargs), leaves)
+        tree = None if not kwargs and _all_arrays(args, leaves) else flatten((args, kwargs), leaves)
         arrays = [x._array if isinstance(x, Tensor) else x for x in leaves]
         try:
-            key = (tuple((a.shape, a.dtype.num, a.dtype.itemsize) for a in arrays), _hashable(tree))
-            found = self.programs.get(key)
+            key = (*((a.shape, a.dtype) for a in arrays), _hashable(tree))
+            program = self.programs.get(key)
         except (AttributeError, TypeError):
             raise ArgumentError(
-                f"{self.__name__}: arguments must be tensors, arrays or plain values",  # type: ignore[attr-defined]
-                where=caller(),
+                f"{self.function.__name__}: arguments must be tensors, arrays or plain values", where=caller()
             ) from None
-        seen = self._seen.snapshot()
-        if found is None or found[0] != seen:
-            found = (seen, self._build(args, kwargs))
-            self.programs[key] = found
-        return found[1]([as_native(a) for a in arrays])
+        if program is None or not self.seen.unchanged():
+            if not self.seen.same():
+                self.programs.clear()
+            program = self.programs[key] = self.programs.get(key) or self._build(args, kwargs)
+        return program(arrays)
 
     def _build(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Program:
         from intaglio.compile import compile_graph  # half of the package: only who compiles waits for it
@@ -114,16 +114,47 @@ def _hashable(tree: Any) -> Any:
     return tree
 
 
+def _all_arrays(args: tuple[Any, ...], leaves: list[Any]) -> bool:
+    """The usual call: tensors and arrays only; they are put into `leaves`."""
+    if all(isinstance(x, (Tensor, np.ndarray)) for x in args):
+        leaves.extend(args)
+        return True
+    return False
+
+
 class Seen:
-    """The plain Python values and the identities of tensors that a function can see."""
+    """The plain Python values and the identities of tensors that a function can see.
+
+    The usual question, whether all is as it was, is answered by identities alone: those of closure cells and
+    globals, and the count of changes of module attributes.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
+        self.cells: list[tuple[Any, Any]] = []
+        self.globals: list[tuple[dict[str, Any], str, Any]] = []
+        self.mutable = False
+        self.changes = -1
+        self.remembered: tuple[Any, ...] = ()
+
+    def unchanged(self) -> bool:
+        """Whether nothing can have changed, cheaply."""
+        if self.mutable or self.changes != mode.changes:
+            return False
+        return all(cell.cell_contents is value for cell, value in self.cells) and all(
+            space.get(name) is value for space, name, value in self.globals
+        )
+
+    def same(self) -> bool:
+        """Whether everything is as it was when last asked; remembers how it is now."""
+        self.cells, self.globals, self.mutable, self.changes = [], [], False, mode.changes
+        now = self.snapshot()
+        before, self.remembered = self.remembered, now
+        return before == now
 
     def snapshot(self) -> tuple[Any, ...]:
         found: list[Any] = []
-        visited: set[int] = set()
-        self._value(self.function, found, visited, 0)
+        self._value(self.function, found, set(), 0)
         return tuple(found)
 
     def _value(self, value: Any, found: list[Any], visited: set[int], depth: int) -> None:
@@ -132,17 +163,20 @@ class Seen:
         elif isinstance(value, Tensor):
             found.append(id(value))
         elif isinstance(value, np.ndarray):
-            found.append((id(value), value.tobytes() if value.nbytes <= 1 << 16 else value.sum()))
+            self.mutable = True
+            found.append((id(value), value.tobytes()))
         elif id(value) in visited or depth > MAX_DEPTH:
             return
         elif hasattr(value, "_parameters") and hasattr(value, "modules"):
             visited.add(id(value))
             self._module(value, found)
         elif isinstance(value, (list, tuple)):
+            self.mutable = self.mutable or isinstance(value, list)
             visited.add(id(value))
             for item in value:
                 self._value(item, found, visited, depth + 1)
         elif isinstance(value, dict):
+            self.mutable = True
             visited.add(id(value))
             for item in value.values():
                 self._value(item, found, visited, depth + 1)
@@ -165,12 +199,16 @@ class Seen:
         found.append(id(function.__code__))
         for cell in function.__closure__ or ():
             try:
-                self._value(cell.cell_contents, found, visited, depth + 1)
-            except ValueError:
+                value = cell.cell_contents
+            except ValueError:  # a name that is not assigned yet
                 continue
+            self.cells.append((cell, value))
+            self._value(value, found, visited, depth + 1)
         for name in function.__code__.co_names:
             if name in function.__globals__:
-                self._value(function.__globals__[name], found, visited, depth + 1)
+                value = function.__globals__[name]
+                self.globals.append((function.__globals__, name, value))
+                self._value(value, found, visited, depth + 1)
 
 
 def grad(function: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:

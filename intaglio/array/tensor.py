@@ -37,13 +37,22 @@ class Recorder(Protocol):
 
 
 class _Mode:
-    """Whether operators are recorded for derivatives, and the trace that is going on."""
+    """Whether operators are recorded for derivatives, the trace that is going on, and how often the
+    attributes of any module have changed."""
 
     grad = True
+    changes = 0
     trace: Recorder | None = None
 
 
 mode = _Mode()
+
+
+def note_change() -> None:
+    """Some attribute of a module has changed; compiled functions look at theirs again."""
+    mode.changes += 1
+
+
 _order = itertools.count()
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from intaglio.array.data import as_array
-from intaglio.array.tensor import Tensor, no_grad, tensor
+from intaglio.array.tensor import Tensor, no_grad, note_change, tensor
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, ShapeError
 
@@ -63,6 +63,7 @@ class Module:
             raise ArgumentError(
                 f"{type(self).__name__}: {name} is assigned before super().__init__() is called"
             )
+        note_change()
         for kind, store in ((Parameter, self._parameters), (Module, self._modules)):
             if isinstance(value, kind):
                 self._forget(name)
@@ -95,6 +96,7 @@ class Module:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
     def _forget(self, name: str) -> None:
+        note_change()
         for store in (self.__dict__, self._parameters, self._buffers, self._modules):
             store.pop(name, None)
         self._unsaved.discard(name)
@@ -231,6 +233,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode here and below; it changes what dropout and batch norm do."""
+        note_change()
         for module in self.modules():
             module.__dict__["training"] = mode
         return self
