@@ -88,7 +88,8 @@ def describe_api(program: Program, name: str, names: dict[Buffer, str], symbols:
     inputs = tuple(Field(names[b], b) for b in program.inputs)
     outputs = tuple(Field(names[b], b) for b in program.outputs)
     phases = []
-    for phase, block in program.phases.items():
+    filled = {phase: block for phase, block in program.phases.items() if len(block)}
+    for phase, block in (filled or dict([*program.phases.items()][:1])).items():
         used = {buffer for statement in block for buffer in touched(statement)}
         used |= {_root(buffer) for buffer in used}
         phases.append(
