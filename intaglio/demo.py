@@ -21,7 +21,7 @@ from intaglio.nn import functional as F
 
 BATCH = 128
 EAGER_STEPS = 30
-SHOWN = 6
+SHOWN = 4
 SHADES = " .:-=+*#%@"
 
 Array = np.ndarray[Any, Any]
