@@ -192,7 +192,7 @@ def compile(
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
 
     Args:
-        model: what to compile.
+        model: what to compile. Weights that calls do not change are frozen as they are now.
         example_inputs: arrays or Tensors that fix shapes and types; needed for functions and modules.
 
     See `compile_graph` for the other arguments.
@@ -231,11 +231,23 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
             )
         from intaglio.array.trace import trace
 
-        return trace(model, tuple(example_inputs)).graph
+        return freeze(trace(model, tuple(example_inputs)).graph)
     raise ArgumentError(
         f"compile: cannot compile a {type(model).__name__}",
         hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module",
     )
+
+
+def freeze(graph: Graph) -> Graph:
+    """States that no call changes become constants, with their present content, in place; returns it."""
+    changed = {state for state, _ in graph.updates}
+    for value in [v for v in graph.states if v not in changed]:
+        assert value.data is not None
+        value.source = "constant"
+        value.data = value.data.copy()
+        graph.states.remove(value)
+        graph.constants.append(value)
+    return graph
 
 
 def _verified(name: str, check: Callable[[], None], show: Callable[[], str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.array.naming import state_names
 from intaglio.array.tensor import Array, Tensor, as_native, mode
 from intaglio.graph.ir import Graph, Value
 from intaglio.ops.registry import Op
@@ -193,7 +194,9 @@ def trace(
     graph = recorder.graph
     graph.set_outputs(values)
     states = [x for x, _ in recorder.lifted.values()]
+    names = state_names(function)
     for x, value in recorder.lifted.values():
+        value.name = graph.unique_name(names.get(id(x), value.name))
         if id(x) in recorder.latest:
             graph.update(value, recorder.latest[id(x)])
             x._version += 1
