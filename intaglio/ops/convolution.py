@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.ops.contract import contract_arrays
 from intaglio.ops.elementwise import apply
 from intaglio.ops.expr import Expr, all_of, in_range, where
 from intaglio.ops.registry import op
@@ -76,7 +77,7 @@ def _conv(x: Any, w: Any, strides: Ints, dilations: Ints, padding: Pads, groups:
     view = view.reshape(x.shape[0], groups, -1, *view.shape[2:]) if groups > 1 else view[:, None]
     weights = w.reshape(groups, -1, *w.shape[1:])
     p, r = _P[:rank], _R[:rank]
-    y = np.einsum(f"ngc{p}{r},goc{r}->ngo{p}", view, weights, optimize=True)
+    y = contract_arrays(view, weights, f"ngc{p}{r},goc{r}->ngo{p}")
     return y.reshape(x.shape[0], w.shape[0], *y.shape[3:])
 
 
@@ -88,7 +89,7 @@ def _conv_dx(g: Any, w: Any, strides: Ints, dilations: Ints, padding: Pads, grou
     gs = g.reshape(n, groups, -1, *g.shape[2:])
     ws = w.reshape(groups, -1, *w.shape[1:])
     for r in np.ndindex(*w.shape[2:]):
-        part = np.einsum(f"ngo{_P[:rank]},goc->ngc{_P[:rank]}", gs, ws[(..., *r)])
+        part = contract_arrays(gs, ws[(..., *r)], f"ngo{_P[:rank]},goc->ngc{_P[:rank]}")
         at = []
         for k, (place, s, d) in enumerate(zip(r, strides, dilations, strict=True)):
             start = place * d - min(padding[k][0], 0)
@@ -105,7 +106,7 @@ def _conv_dw(x: Any, g: Any, strides: Ints, dilations: Ints, padding: Pads, grou
     view = view.reshape(x.shape[0], groups, -1, *view.shape[2:])
     gs = g.reshape(g.shape[0], groups, -1, *g.shape[2:])
     p, r = _P[:rank], _R[:rank]
-    dw = np.einsum(f"ngc{p}{r},ngo{p}->goc{r}", view, gs, optimize=True)
+    dw = contract_arrays(view, gs, f"ngc{p}{r},ngo{p}->goc{r}")
     return dw.reshape(-1, *dw.shape[2:])
 
 
@@ -113,8 +114,9 @@ def _window(strides: Ints, dilations: Ints, padding: Pads, groups: int) -> dict[
     return {"strides": strides, "dilations": dilations, "padding": padding, "groups": groups}
 
 
-def _conv_gradient(g: Any, x: Any, w: Any, y: Any, strides: Ints, dilations: Ints, padding: Pads,
-                   groups: int) -> list[Any]:
+def _conv_gradient(
+    g: Any, x: Any, w: Any, y: Any, strides: Ints, dilations: Ints, padding: Pads, groups: int
+) -> list[Any]:
     window = _window(strides, dilations, padding, groups)
     return [
         apply("conv_dx", g, w, size=x.shape[2:], **window),
@@ -122,8 +124,9 @@ def _conv_gradient(g: Any, x: Any, w: Any, y: Any, strides: Ints, dilations: Int
     ]
 
 
-def _conv_dx_gradient(g: Any, up: Any, w: Any, dx: Any, strides: Ints, dilations: Ints, padding: Pads,
-                      groups: int, size: Ints) -> list[Any]:
+def _conv_dx_gradient(
+    g: Any, up: Any, w: Any, dx: Any, strides: Ints, dilations: Ints, padding: Pads, groups: int, size: Ints
+) -> list[Any]:
     window = _window(strides, dilations, padding, groups)
     return [
         _fit(apply("conv", g, w, **window), up.shape),
@@ -131,8 +134,9 @@ def _conv_dx_gradient(g: Any, up: Any, w: Any, dx: Any, strides: Ints, dilations
     ]
 
 
-def _conv_dw_gradient(g: Any, x: Any, up: Any, dw: Any, strides: Ints, dilations: Ints, padding: Pads,
-                      groups: int, kernel: Ints) -> list[Any]:
+def _conv_dw_gradient(
+    g: Any, x: Any, up: Any, dw: Any, strides: Ints, dilations: Ints, padding: Pads, groups: int, kernel: Ints
+) -> list[Any]:
     window = _window(strides, dilations, padding, groups)
     return [
         apply("conv_dx", up, g, size=x.shape[2:], **window),
@@ -177,8 +181,9 @@ class conv(Convolution):
     )
 
     @staticmethod
-    def infer(x: TensorType, w: TensorType, *, strides: Ints, dilations: Ints, padding: Pads,
-              groups: int) -> TensorType:
+    def infer(
+        x: TensorType, w: TensorType, *, strides: Ints, dilations: Ints, padding: Pads, groups: int
+    ) -> TensorType:
         rank = x.rank - 2
         if rank not in (1, 2, 3) or w.rank != x.rank:
             raise ShapeError(f"conv: x is {x} and w is {w}; both need 3, 4 or 5 axes")
@@ -189,7 +194,8 @@ class conv(Convolution):
                 f"{w.shape[1] * groups}   [y[n,o,*p] += x[n,c,*q] * w[o,c,*r]]"
             )
         places = tuple(
-            window_extent(*one) for one in zip(x.shape[2:], w.shape[2:], strides, dilations, padding, strict=True)
+            window_extent(*one)
+            for one in zip(x.shape[2:], w.shape[2:], strides, dilations, padding, strict=True)
         )
         if any((interval(e)[1] or 0) < 1 and isinstance(e, int) for e in places):
             raise ShapeError(f"conv: kernel {list(w.shape[2:])} does not fit into {x} with padding {padding}")
@@ -200,13 +206,16 @@ class conv(Convolution):
         return w.shape[1:]
 
     @staticmethod
-    def term(i: Place, r: Place, x: Any, w: Any, *, strides: Ints, dilations: Ints, padding: Pads,
-             groups: int) -> Expr:
+    def term(
+        i: Place, r: Place, x: Any, w: Any, *, strides: Ints, dilations: Ints, padding: Pads, groups: int
+    ) -> Expr:
         n, o, *p = i
         c, *k = r
         per_group = w.type.shape[0] // groups
         channel = c if groups == 1 else o // per_group * w.type.shape[1] + c
-        at = [a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, k, strides, dilations, padding, strict=True)]
+        at = [
+            a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, k, strides, dilations, padding, strict=True)
+        ]
         inside = all_of([in_range(q, 0, e) for q, e in zip(at, x.type.shape[2:], strict=True)])
         weight: Expr = w[(o, c, *k)]
         return where(inside, x[(n, channel, *at)], 0.0) * weight
@@ -222,7 +231,13 @@ class conv_dx(Convolution):
     samples = (
         (
             [(2, 4, 3, 6), (4, 3, 3, 2)],
-            {"strides": (2, 1), "dilations": (1, 2), "padding": ((1, 0), (0, 2)), "groups": 1, "size": (6, 6)},
+            {
+                "strides": (2, 1),
+                "dilations": (1, 2),
+                "padding": ((1, 0), (0, 2)),
+                "groups": 1,
+                "size": (6, 6),
+            },
         ),
         (
             [(1, 6, 7), (6, 2, 3)],
@@ -231,8 +246,16 @@ class conv_dx(Convolution):
     )
 
     @staticmethod
-    def infer(g: TensorType, w: TensorType, *, strides: Ints, dilations: Ints, padding: Pads, groups: int,
-              size: Ints) -> TensorType:
+    def infer(
+        g: TensorType,
+        w: TensorType,
+        *,
+        strides: Ints,
+        dilations: Ints,
+        padding: Pads,
+        groups: int,
+        size: Ints,
+    ) -> TensorType:
         check_window("conv_dx", g.rank - 2, strides, dilations, padding)
         if g.rank != w.rank or g.shape[1] != w.shape[0]:
             raise ShapeError(f"conv_dx: g is {g} but w {list(w.shape)} makes {w.shape[0]} channels")
@@ -243,8 +266,18 @@ class conv_dx(Convolution):
         return (w.shape[0] // groups, *w.shape[2:])
 
     @staticmethod
-    def term(i: Place, r: Place, g: Any, w: Any, *, strides: Ints, dilations: Ints, padding: Pads,
-             groups: int, size: Ints) -> Expr:
+    def term(
+        i: Place,
+        r: Place,
+        g: Any,
+        w: Any,
+        *,
+        strides: Ints,
+        dilations: Ints,
+        padding: Pads,
+        groups: int,
+        size: Ints,
+    ) -> Expr:
         n, c, *q = i
         o, *k = r
         inner = w.type.shape[1]
@@ -271,7 +304,13 @@ class conv_dw(Convolution):
     samples = (
         (
             [(2, 3, 5, 6), (2, 4, 2, 6)],
-            {"strides": (2, 1), "dilations": (1, 2), "padding": ((1, 0), (0, 2)), "groups": 1, "kernel": (3, 2)},
+            {
+                "strides": (2, 1),
+                "dilations": (1, 2),
+                "padding": ((1, 0), (0, 2)),
+                "groups": 1,
+                "kernel": (3, 2),
+            },
         ),
         (
             [(1, 4, 7), (1, 6, 7)],
@@ -280,8 +319,16 @@ class conv_dw(Convolution):
     )
 
     @staticmethod
-    def infer(x: TensorType, g: TensorType, *, strides: Ints, dilations: Ints, padding: Pads, groups: int,
-              kernel: Ints) -> TensorType:
+    def infer(
+        x: TensorType,
+        g: TensorType,
+        *,
+        strides: Ints,
+        dilations: Ints,
+        padding: Pads,
+        groups: int,
+        kernel: Ints,
+    ) -> TensorType:
         check_window("conv_dw", x.rank - 2, strides, dilations, padding)
         if x.rank != g.rank or x.shape[0] != g.shape[0]:
             raise ShapeError(f"conv_dw: x is {x} and g is {g}; they differ in the batch")
@@ -292,13 +339,25 @@ class conv_dw(Convolution):
         return (g.shape[0], *g.shape[2:])
 
     @staticmethod
-    def term(i: Place, r: Place, x: Any, g: Any, *, strides: Ints, dilations: Ints, padding: Pads,
-             groups: int, kernel: Ints) -> Expr:
+    def term(
+        i: Place,
+        r: Place,
+        x: Any,
+        g: Any,
+        *,
+        strides: Ints,
+        dilations: Ints,
+        padding: Pads,
+        groups: int,
+        kernel: Ints,
+    ) -> Expr:
         o, c, *k = i
         n, *p = r
         per_group = g.type.shape[1] // groups
         channel = c if groups == 1 else o // per_group * (x.type.shape[1] // groups) + c
-        at = [a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, k, strides, dilations, padding, strict=True)]
+        at = [
+            a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, k, strides, dilations, padding, strict=True)
+        ]
         inside = all_of([in_range(q, 0, e) for q, e in zip(at, x.type.shape[2:], strict=True)])
         up: Expr = g[(n, o, *p)]
         return where(inside, x[(n, channel, *at)], 0.0) * up
