@@ -11,6 +11,7 @@ from intaglio.ops import (
     movement,
     random,
     reduce,
+    slicing,
     windows,
 )
 from intaglio.ops.dispatch import composition, dispatch, evaluate, type_of
@@ -35,6 +36,7 @@ __all__ = [
     "prim",
     "random",
     "reduce",
+    "slicing",
     "type_of",
     "windows",
 ]

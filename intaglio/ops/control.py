@@ -41,8 +41,10 @@ def check_body(name: str, body: Any, types: Sequence[TensorType], what: str) -> 
 def _check_carry(name: str, carry: Sequence[TensorType], results: Sequence[TensorType]) -> None:
     for k, (before, after) in enumerate(zip(carry, results, strict=False)):
         if before != after:
-            raise ShapeError(f"{name}: carry {k} is {before} before a step but {after} after it",
-                             hint="a carried value keeps its type and shape")
+            raise ShapeError(
+                f"{name}: carry {k} is {before} before a step but {after} after it",
+                hint="a carried value keeps its type and shape",
+            )
 
 
 def _scan(*operands: Any, body: Any, n_carry: int, n_xs: int, reverse: bool, length: int) -> tuple[Any, ...]:
@@ -55,8 +57,11 @@ def _scan(*operands: Any, body: Any, n_carry: int, n_xs: int, reverse: bool, len
             column.append(y)
     ys = []
     for column, value in zip(stacked, body.outputs[n_carry:], strict=True):
-        rows = np.stack(column[::-1] if reverse else column) if column else np.zeros(
-            (0, *value.type.shape), value.type.dtype.numpy)
+        rows = (
+            np.stack(column[::-1] if reverse else column)
+            if column
+            else np.zeros((0, *value.type.shape), value.type.dtype.numpy)
+        )
         ys.append(rows)
     return (*carry, *ys)
 
@@ -75,8 +80,9 @@ class scan:
     ordered = True
 
     @staticmethod
-    def infer(*types: TensorType, body: Any, n_carry: int, n_xs: int, reverse: bool,
-              length: IndexLike) -> tuple[TensorType, ...]:
+    def infer(
+        *types: TensorType, body: Any, n_carry: int, n_xs: int, reverse: bool, length: IndexLike
+    ) -> tuple[TensorType, ...]:
         carry, xs, rest = types[:n_carry], types[n_carry : n_carry + n_xs], types[n_carry + n_xs :]
         for x in xs:
             if x.rank == 0 or x.shape[0] != length:
@@ -106,8 +112,10 @@ class cond:
         check_body("cond", orelse, types, "the second branch")
         first, second = ([value.type for value in body.outputs] for body in (then, orelse))
         if first != second:
-            raise ShapeError(f"cond: one branch gives ({', '.join(map(str, first))}), the other "
-                             f"({', '.join(map(str, second))})")
+            raise ShapeError(
+                f"cond: one branch gives ({', '.join(map(str, first))}), the other "
+                f"({', '.join(map(str, second))})"
+            )
         return tuple(first)
 
 

@@ -1,4 +1,4 @@
-"""Operators that take parts: slice, pad, concat, gather, scatter, iota, sort."""
+"""Operators whose indices are data: gather, scatter, iota, sort."""
 
 from __future__ import annotations
 
@@ -9,269 +9,30 @@ import numpy as np
 from intaglio.ops import expr
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.elementwise import apply
-from intaglio.ops.expr import Const, Expr, IndexValue, all_of, in_range
-from intaglio.ops.like import constant_like, full_like, iota_like
+from intaglio.ops.expr import Expr, IndexValue
+from intaglio.ops.like import full_like, iota_like
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError
-from intaglio.shared.index import Dynamic, IndexLike, interval, maximum, minimum, upper, var_index
+from intaglio.shared.index import Dynamic, IndexLike, interval, minimum, upper, var_index
 from intaglio.shared.types import TensorType
 
 Shape = tuple[IndexLike, ...]
 Ints = tuple[int, ...]
 
 
-def _slice_extent(start: IndexLike, stop: IndexLike, step: int) -> IndexLike:
-    if step == 0:
-        raise ShapeError("slice: a step is 0")
-    span = (stop - start + (step - 1)) // step if step > 0 else (start - stop + (-step - 1)) // -step
-    return maximum(span, 0)
-
-
-def _slice_gradient(g: Any, x: Any, y: Any, start: Shape, stop: Shape, step: Ints) -> list[Any]:
-    """Zero outside of the slice: a pad for steps of one, else a scatter."""
-    before = type_of(x).shape
-    taken = type_of(y).shape
-    if all(s == 1 for s in step):
-        padding = tuple((a, e - a - t) for a, t, e in zip(start, taken, before, strict=True))
-        return [apply("pad", g, padding=padding, mode="constant", value=0.0)]
-    axes = tuple(k for k, s in enumerate(step) if s != 1)
-    if len(axes) == 1 and all(start[k] == 0 and taken[k] == before[k] for k in range(len(step)) if k != axes[0]):
-        return [_spread(g, before, axes[0], start[axes[0]], step[axes[0]])]
-    inner = tuple(1 if k in axes else s for k, s in enumerate(step))
-    wide_start = tuple(0 if k in axes else a for k, a in enumerate(start))
-    middle = tuple(e if k in axes else t for k, (e, t) in enumerate(zip(before, taken, strict=True)))
-    for axis in axes:
-        shape = tuple(middle[k] if k <= axis else type_of(g).shape[k] for k in range(len(step)))
-        g = _spread(g, shape, axis, start[axis], step[axis])
-    wide_stop = tuple(a + t for a, t in zip(wide_start, middle, strict=True))
-    return _slice_gradient(g, x, g, wide_start, wide_stop, inner)
-
-
-def _spread(g: Any, shape: Shape, axis: int, start: IndexLike, step: int) -> Any:
-    """Rows of `g` at places start, start + step, ... of an axis of zeros."""
-    count = type_of(g).shape[axis]
-    places = apply("add", apply("mul", iota_like(g, (count,), 0), step), start)
-    rank = len(shape)
-    order = (axis, *(k for k in range(rank) if k != axis))
-    target = tuple(shape[k] for k in order)
-    rows = apply("scatter", full_like(g, 0.0, target), apply("transpose", g, perm=order), places, axes=(0,),
-                 mode="set")
-    return apply("transpose", rows, perm=tuple(int(k) for k in np.argsort(order)))
-
-
-@op
-class slice_:
-    """Places start, start + step, ... before stop of every axis, as Python's `range` counts."""
-
-    kind = "view"
-    formula = "y[*i] = x[*j]"
-    ref = lambda x, start, stop, step: x[np.ix_(*map(np.arange, start, stop, step))]
-    grad = _slice_gradient
-    accepts = "any"
-    samples = (
-        ([(4, 5)], {"start": (1, 0), "stop": (3, 5), "step": (1, 1)}),
-        ([(4, 7)], {"start": (3, 1), "stop": (-1, 6), "step": (-1, 2)}),
-        ([(6,)], {"start": (1,), "stop": (6,), "step": (3,)}),
-    )
-
-    @staticmethod
-    def infer(x: TensorType, *, start: Shape, stop: Shape, step: Ints) -> TensorType:
-        if not len(start) == len(stop) == len(step) == x.rank:
-            raise ShapeError(f"slice: {x} needs {x.rank} starts, stops and steps, got {len(start)}, "
-                             f"{len(stop)} and {len(step)}")
-        for k, (a, b, extent) in enumerate(zip(start, stop, x.shape, strict=True)):
-            if all(isinstance(v, int) for v in (a, b, extent)) and (a < 0 or b > extent or a > extent):
-                raise ShapeError(f"slice: {a}:{b} of axis {k} is not inside {x}")
-        return TensorType(x.dtype, tuple(map(_slice_extent, start, stop, step)))
-
-    @staticmethod
-    def element(i: Shape, x: Any, *, start: Shape, stop: Shape, step: Ints) -> Expr:
-        read: Expr = x[tuple(a + s * k for a, s, k in zip(start, step, i, strict=True))]
-        return read
-
-
-Padding = tuple[tuple[IndexLike, IndexLike], ...]
-PAD_MODES = ("constant", "edge", "reflect", "wrap")
-
-
-def _pad_array(x: Any, padding: Padding, mode: str, value: float) -> Any:
-    if not padding:
-        return x
-    grow = [(max(a, 0), max(b, 0)) for a, b in padding]  # type: ignore[type-var]
-    options = {"constant_values": np.asarray(value).astype(x.dtype)} if mode == "constant" else {}
-    y = np.pad(x, grow, mode=mode, **options)  # type: ignore[call-overload]
-    return y[tuple(slice(max(-a, 0), e - max(-b, 0)) for (a, b), e in zip(padding, y.shape, strict=True))]  # type: ignore
-
-
-def _pad_gradient(g: Any, x: Any, y: Any, padding: Padding, mode: str, value: float) -> list[Any]:
-    """The part that was not padding; for other modes, what was repeated is added to its source."""
-    before = type_of(x).shape
-    if mode != "constant":
-        return [_fold_padding(g, before, padding, mode)]
-    crop = tuple((_negated(a), _negated(b)) for a, b in padding)
-    return [apply("pad", g, padding=crop, mode="constant", value=0.0)]
-
-
-def _negated(value: IndexLike) -> IndexLike:
-    return 0 - value
-
-
-def _fold_padding(g: Any, before: Shape, padding: Padding, mode: str) -> Any:
-    """Add every padded place to the place it was read from, axis by axis."""
-    for axis, (low, _) in enumerate(padding):
-        shape = type_of(g).shape
-        if shape[axis] == before[axis]:
-            continue
-        rank = len(shape)
-        order = (axis, *(k for k in range(rank) if k != axis))
-        moved = apply("transpose", g, perm=order)
-        target = (before[axis], *(shape[k] for k in order[1:]))
-        extent, count = int(before[axis]), int(shape[axis])  # type: ignore[call-overload]
-        source = [_source(k - int(low), extent, mode) for k in range(count)]  # type: ignore[call-overload]
-        added = apply("scatter", full_like(g, 0.0, target), moved, constant_like(g, np.array(source)),
-                      axes=(0,), mode="add")
-        g = apply("transpose", added, perm=tuple(int(k) for k in np.argsort(order)))
-    return g
-
-
-def _source(place: int, extent: int, mode: str) -> int:
-    if mode == "edge":
-        return min(max(place, 0), extent - 1)
-    if mode == "wrap":
-        return place % extent
-    period = max(2 * (extent - 1), 1)
-    place = place % period
-    return period - place if place >= extent else place
-
-
-def _source_index(place: IndexLike, extent: IndexLike, mode: str) -> IndexLike:
-    if mode == "edge":
-        return minimum(maximum(place, 0), extent - 1)
-    if mode == "wrap":
-        return place % extent
-    period = maximum(2 * (extent - 1), 1)
-    folded = place % period
-    return minimum(minimum(folded, period - folded), extent - 1)
-
-
-@op
-class pad:
-    """Grow (or crop, by negative amounts) every axis at both ends; new places hold `value`, the nearest
-    element (`edge`), the mirror image without the edge (`reflect`) or the other end (`wrap`)."""
-
-    kind = "view"
-    formula = "y[*i] = x[*j]"
-    ref = _pad_array
-    grad = _pad_gradient
-    accepts = "any"
-    samples = (
-        ([(3, 4)], {"padding": ((1, 2), (0, 1)), "mode": "constant", "value": 0.5}),
-        ([(3, 4)], {"padding": ((-1, 2), (1, -2)), "mode": "constant", "value": 0.0}),
-        ([(3, 4)], {"padding": ((1, 2), (0, 1)), "mode": "edge", "value": 0.0}),
-        ([(3, 4)], {"padding": ((2, 1), (1, 3)), "mode": "reflect", "value": 0.0}),
-    )
-
-    @staticmethod
-    def infer(x: TensorType, *, padding: Padding, mode: str, value: float) -> TensorType:
-        if len(padding) != x.rank or mode not in PAD_MODES:
-            raise ShapeError(f"pad: {x} needs {x.rank} pairs and a mode of {PAD_MODES}, got {padding}, {mode!r}")
-        shape = tuple(e + a + b for e, (a, b) in zip(x.shape, padding, strict=True))
-        for k, (e, extent, (a, b)) in enumerate(zip(shape, x.shape, padding, strict=True)):
-            if isinstance(e, int) and e < 0:
-                raise ShapeError(f"pad: {padding[k]} crops more than axis {k} of {x} has")
-            if mode == "reflect" and isinstance(extent, int) and max(upper(a) or 0, upper(b) or 0) >= max(extent, 1):
-                raise ShapeError(f"pad: reflect padding {padding[k]} must be smaller than axis {k} of {x}")
-        return TensorType(x.dtype, shape)
-
-    @staticmethod
-    def element(i: Shape, x: Any, *, padding: Padding, mode: str, value: float) -> Expr:
-        at = [k - a for k, (a, _) in zip(i, padding, strict=True)]
-        if mode != "constant":
-            return x[tuple(_source_index(k, e, mode) for k, e in zip(at, x.type.shape, strict=True))]  # type: ignore
-        inside = all_of([in_range(k, 0, e) for k, e in zip(at, x.type.shape, strict=True)])
-        arithmetic = x.type.dtype.arithmetic
-        number = float(value) if arithmetic.is_float else bool(value) if arithmetic == dtypes.bool_ else int(value)
-        if isinstance(inside, Const) and not inside.value:
-            return Const(number, arithmetic)
-        read: Expr = x[tuple(at)]
-        return expr.where(inside, read, Const(number, arithmetic))
-
-
-def _concat_gradient(g: Any, *rest: Any, axis: int) -> list[Any]:
-    *xs, _ = rest
-    shape = type_of(g).shape
-    parts, place = [], 0
-    for x in xs:
-        extent = type_of(x).shape[axis]
-        start = tuple(place if k == axis else 0 for k in range(len(shape)))
-        stop = tuple(place + extent if k == axis else e for k, e in enumerate(shape))
-        parts.append(apply("slice", g, start=start, stop=stop, step=(1,) * len(shape)))
-        place = place + extent
-    return parts
-
-
-@op
-class concat:
-    """Tensors one behind the other along an axis."""
-
-    kind = "view"
-    formula = "y[*i] = x[*j]"
-    ref = lambda *xs, axis: np.concatenate(xs, axis)
-    grad = _concat_gradient
-    accepts = "any"
-    samples = (([(2, 3), (2, 1), (2, 2)], {"axis": 1}), ([(1, 2), (3, 2)], {"axis": 0}))
-
-    @staticmethod
-    def infer(*xs: TensorType, axis: int) -> TensorType:
-        first = xs[0]
-        if not 0 <= axis < first.rank:
-            raise ShapeError(f"concat: axis {axis} of {first}")
-        for x in xs[1:]:
-            if x.dtype != first.dtype:
-                raise DTypeError(f"concat: {first} and {x} have different element types", hint="cast one of them")
-            if x.rank != first.rank or any(
-                    a != b for k, (a, b) in enumerate(zip(x.shape, first.shape, strict=True)) if k != axis):
-                raise ShapeError(f"concat along axis {axis}: {first} and {x} differ on another axis")
-        total: IndexLike = 0
-        for x in xs:
-            total = total + x.shape[axis]
-        return TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1:]))
-
-    @staticmethod
-    def element(i: Shape, *xs: Any, axis: int) -> Expr:
-        ends, end = [], 0
-        for x in xs:
-            end = end + x.type.shape[axis]
-            ends.append(end)
-        def read(k: int) -> Expr:
-            place = i[axis] - (ends[k - 1] if k else 0)
-            found: Expr = xs[k][(*i[:axis], place, *i[axis + 1:])]
-            return found
-        value: Expr | None = None
-        for k in reversed(range(len(xs))):
-            inside = in_range(i[axis], ends[k - 1] if k else 0, ends[k])
-            if isinstance(inside, Const) and not inside.value:
-                continue
-            value = read(k) if value is None else expr.where(in_range(i[axis], 0, ends[k]), read(k), value)
-        if value is None:
-            value = read(len(xs) - 1)
-        return value
-
-
 def bounded_index(value: Expr, extent: IndexLike) -> IndexLike:
     """An index read at run time: negative ones count from the end, and it is clamped into the axis, so that
     memory outside is never touched."""
-    raw = var_index(Dynamic(value)) if not isinstance(value, IndexValue) else value.index
-    if isinstance(value, IndexValue) and (interval(raw)[0] or -1) >= 0:
-        return minimum(raw, extent - 1)
-    negative = expr.Apply("lt", (value, Const(0, value.dtype)), dtypes.bool_)
-    size = IndexValue(extent, value.dtype)
-    wrapped = expr.where(negative, value + size, value)
-    low = expr.apply("max", wrapped, Const(0, value.dtype))
-    high = expr.apply("min", low, IndexValue(extent - 1, value.dtype))
-    return var_index(Dynamic(high, 0, None if upper(extent) is None else upper(extent - 1)))
+    if isinstance(value, IndexValue):
+        lowest = interval(value.index)[0]
+        if lowest is not None and lowest >= 0:
+            return minimum(value.index, extent - 1)
+    value = expr.cast(value, dtypes.i64)
+    wrapped = expr.where(value < 0, value + IndexValue(extent), value)
+    bounded = expr.apply("min", expr.apply("max", wrapped, 0), IndexValue(extent - 1))
+    return var_index(Dynamic(bounded, 0, upper(extent - 1)))
 
 
 def wrap_indices(name: str, indices: Any, extent: int) -> Any:
@@ -284,7 +45,12 @@ def wrap_indices(name: str, indices: Any, extent: int) -> Any:
 
 
 def _check_indices(name: str, x: TensorType, indices: tuple[TensorType, ...], axes: Ints) -> Shape:
-    if len(indices) != len(axes) or not axes or any(not 0 <= k < x.rank for k in axes) or len(set(axes)) != len(axes):
+    if (
+        len(indices) != len(axes)
+        or not axes
+        or any(not 0 <= k < x.rank for k in axes)
+        or len(set(axes)) != len(axes)
+    ):
         raise ShapeError(f"{name}: {len(indices)} index tensors for axes {list(axes)} of {x}")
     for one in indices:
         if not one.dtype.is_integer:
@@ -302,7 +68,10 @@ def _gather_array(x: Any, *indices: Any, axes: Ints) -> Any:
 
 def _gather_gradient(g: Any, x: Any, *rest: Any, axes: Ints) -> list[Any]:
     *indices, _ = rest
-    return [apply("scatter", full_like(g, 0.0, type_of(x).shape), g, *indices, axes=axes, mode="add"), *(None for _ in indices)]
+    return [
+        apply("scatter", full_like(g, 0.0, type_of(x).shape), g, *indices, axes=axes, mode="add"),
+        *(None for _ in indices),
+    ]
 
 
 @op
@@ -350,7 +119,7 @@ def _scatter_array(x: Any, u: Any, *indices: Any, axes: Ints, mode: str) -> Any:
     function = SCATTER_MODES[mode]
     if function is None:
         flat = [j.reshape(-1) for j in at]
-        for k, row in enumerate(u.reshape(flat[0].size, *u.shape[at[0].ndim:])):
+        for k, row in enumerate(u.reshape(flat[0].size, *u.shape[at[0].ndim :])):
             y[tuple(j[k] for j in flat)] = row
     else:
         function.at(y, at, u)
@@ -409,11 +178,16 @@ class iota:
     kind = "view"
     formula = "y[*i] = i"
     ref = lambda shape, axis, dtype: np.broadcast_to(
-        np.arange(shape[axis]).astype(dtype.numpy).reshape([-1 if k == axis else 1 for k in range(len(shape))]),
-        shape)
+        np.arange(shape[axis])
+        .astype(dtype.numpy)
+        .reshape([-1 if k == axis else 1 for k in range(len(shape))]),
+        shape,
+    )
     accepts = "any"
-    samples = (([], {"shape": (3, 4), "axis": 1, "dtype": dtypes.i64}), ([], {"shape": (3,), "axis": 0,
-                                                                             "dtype": dtypes.f32}))
+    samples: Any = (
+        ([], {"shape": (3, 4), "axis": 1, "dtype": dtypes.i64}),
+        ([], {"shape": (3,), "axis": 0, "dtype": dtypes.f32}),
+    )
 
     @staticmethod
     def infer(*, shape: Shape, axis: int, dtype: DType) -> TensorType:
@@ -441,10 +215,17 @@ def _sort_gradient(g: Any, x: Any, y: Any, axis: int, descending: bool) -> list[
     if from_values is None:
         return [None]
     shape = type_of(x).shape
-    indices = [order if k == axis else iota_like(x, shape, k)
-               for k in range(len(shape))]
-    return [apply("scatter", full_like(from_values, 0.0), from_values, *indices,
-                  axes=tuple(range(len(shape))), mode="set")]
+    indices = [order if k == axis else iota_like(x, shape, k) for k in range(len(shape))]
+    return [
+        apply(
+            "scatter",
+            full_like(from_values, 0.0),
+            from_values,
+            *indices,
+            axes=tuple(range(len(shape))),
+            mode="set",
+        )
+    ]
 
 
 @op

@@ -45,10 +45,13 @@ def _bits(state: Any, shape: tuple[int, ...]) -> Any:
     seed, counter = (np.uint64(v) for v in state)
     count = int(np.prod(shape, dtype=np.int64))
     position = counter + np.arange(count, dtype=np.uint64)
-    low, high = (position & np.uint64(0xFFFFFFFF)).astype(np.uint32), (position >> np.uint64(32)).astype(np.uint32)
-    words = [np.full(count, int(seed) >> s & 0xFFFFFFFF, np.uint32) for s in (0, 32)]
+    low, high = (
+        (position & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+        (position >> np.uint64(32)).astype(np.uint32),
+    )
+    key0, key1 = (np.full(count, int(seed) >> s & 0xFFFFFFFF, np.uint32) for s in (0, 32))
     with np.errstate(over="ignore"):
-        x0, _ = threefry(*words, low, high, _rotate_array)
+        x0, _ = threefry(key0, key1, low, high, _rotate_array)
     return x0.reshape(shape)
 
 

@@ -65,10 +65,10 @@ class Reduction:
         return tuple(x.shape[k] for k in axes)
 
     @staticmethod
-    def term(i: tuple[IndexLike, ...], r: tuple[IndexLike, ...], x: Any, *, axes: Axes, ties: str = "even") -> Expr:
-        places = dict(zip(axes, r, strict=True)) | dict(
-            zip(kept_axes(x.type.rank, axes), i, strict=True)
-        )
+    def term(
+        i: tuple[IndexLike, ...], r: tuple[IndexLike, ...], x: Any, *, axes: Axes, ties: str = "even"
+    ) -> Expr:
+        places = dict(zip(axes, r, strict=True)) | dict(zip(kept_axes(x.type.rank, axes), i, strict=True))
         read: Expr = x[tuple(places[k] for k in range(x.type.rank))]
         return read
 
@@ -108,7 +108,7 @@ def _product_gradient(g: Any, x: Any, y: Any, axes: Axes) -> list[Any]:
     order = (*kept_axes(rank, axes), *axes)
     moved = apply("transpose", x, perm=order)
     shape = type_of(moved).shape
-    count = math.prod(int(k) for k in shape[rank - len(axes):])
+    count = math.prod(int(k) for k in shape[rank - len(axes) :])
     rows = apply("reshape", moved, shape=(*shape[: rank - len(axes)], count))
     axis = rank - len(axes)
     left = apply("cumprod", rows, axis=axis, exclusive=True, reverse=False)

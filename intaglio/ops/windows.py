@@ -30,7 +30,10 @@ def _fold(u: Any, strides: Ints, dilations: Ints, padding: Pads, size: Ints) -> 
     places, kernel = u.shape[2 : 2 + rank], u.shape[2 + rank :]
     grown = np.zeros((*u.shape[:2], *(e + a + b for e, (a, b) in zip(size, padding, strict=True))), u.dtype)
     for r in np.ndindex(*kernel):
-        at = [slice(k * d, k * d + s * (p - 1) + 1, s) for k, d, s, p in zip(r, dilations, strides, places, strict=True)]
+        at = [
+            slice(k * d, k * d + s * (p - 1) + 1, s)
+            for k, d, s, p in zip(r, dilations, strides, places, strict=True)
+        ]
         grown[(slice(None), slice(None), *at)] += u[(..., *r)]
     inside = [slice(a, a + e) for e, (a, _) in zip(size, padding, strict=True)]
     return grown[(slice(None), slice(None), *inside)]
@@ -49,14 +52,24 @@ class unfold:
     samples = (
         (
             [(2, 2, 5, 4)],
-            {"kernel": (2, 3), "strides": (2, 1), "dilations": (1, 1), "padding": ((0, 1), (1, 1)), "value": 0.0},
+            {
+                "kernel": (2, 3),
+                "strides": (2, 1),
+                "dilations": (1, 1),
+                "padding": ((0, 1), (1, 1)),
+                "value": 0.0,
+            },
         ),
-        ([(1, 2, 7)], {"kernel": (3,), "strides": (2,), "dilations": (2,), "padding": ((1, 0),), "value": 9.0}),
+        (
+            [(1, 2, 7)],
+            {"kernel": (3,), "strides": (2,), "dilations": (2,), "padding": ((1, 0),), "value": 9.0},
+        ),
     )
 
     @staticmethod
-    def infer(x: TensorType, *, kernel: Ints, strides: Ints, dilations: Ints, padding: Pads,
-              value: float) -> TensorType:
+    def infer(
+        x: TensorType, *, kernel: Ints, strides: Ints, dilations: Ints, padding: Pads, value: float
+    ) -> TensorType:
         check_window("unfold", x.rank - 2, strides, dilations, padding)
         places = tuple(
             window_extent(*one) for one in zip(x.shape[2:], kernel, strides, dilations, padding, strict=True)
@@ -66,11 +79,14 @@ class unfold:
         return TensorType(x.dtype, (*x.shape[:2], *places, *kernel))
 
     @staticmethod
-    def element(i: Place, x: Any, *, kernel: Ints, strides: Ints, dilations: Ints, padding: Pads,
-                value: float) -> Expr:
+    def element(
+        i: Place, x: Any, *, kernel: Ints, strides: Ints, dilations: Ints, padding: Pads, value: float
+    ) -> Expr:
         rank = len(kernel)
         n, c, p, r = i[0], i[1], i[2 : 2 + rank], i[2 + rank :]
-        at = [a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, r, strides, dilations, padding, strict=True)]
+        at = [
+            a * s + b * d - lo for a, b, s, d, (lo, _) in zip(p, r, strides, dilations, padding, strict=True)
+        ]
         inside = all_of([in_range(q, 0, e) for q, e in zip(at, x.type.shape[2:], strict=True)])
         arithmetic = x.type.dtype.arithmetic
         outside = Const(float(value) if arithmetic.is_float else int(value), arithmetic)
@@ -87,8 +103,15 @@ class fold:
     formula = "y[n,c,*q] += u[n,c,*p,*r]"
     ref = _fold
     grad = lambda g, u, y, strides, dilations, padding, size: [
-        apply("unfold", g, kernel=u.shape[2 + len(size):], strides=strides, dilations=dilations,
-              padding=padding, value=0.0)
+        apply(
+            "unfold",
+            g,
+            kernel=u.shape[2 + len(size) :],
+            strides=strides,
+            dilations=dilations,
+            padding=padding,
+            value=0.0,
+        )
     ]
     tolerance = 16
     samples = (
@@ -112,7 +135,9 @@ class fold:
         return u.shape[2 + len(size) :]
 
     @staticmethod
-    def term(i: Place, r: Place, u: Any, *, strides: Ints, dilations: Ints, padding: Pads, size: Ints) -> Expr:
+    def term(
+        i: Place, r: Place, u: Any, *, strides: Ints, dilations: Ints, padding: Pads, size: Ints
+    ) -> Expr:
         n, c, *q = i
         rank = len(size)
         at, conditions = [], []

@@ -33,6 +33,11 @@ class DType:
         return _NUMPY[self.name]
 
     @property
+    def least(self) -> int:
+        """The least number of an integer type."""
+        return -(2 ** (8 * self.size - 1)) if self.kind == "int" else 0
+
+    @property
     def largest(self) -> float:
         """The greatest finite number of a float type."""
         return float(ml_dtypes.finfo(self.numpy).max)  # type: ignore[no-untyped-call]

@@ -186,7 +186,7 @@ def _class_loss(
         loss = prim.where(counts, loss, 0)
     if smoothing:
         classes = static(shape_of(logarithms)[axis], name)
-        even = -prim.sum(terms, axes=(axis,)) * (1 / classes)  # type: ignore[operator]
+        even = -prim.sum(terms, axes=(axis,)) * (1 / classes)
         loss = loss * (1 - smoothing) + prim.where(counts, even, 0) * smoothing
     if reduction != "mean":
         return _reduced(loss, reduction)

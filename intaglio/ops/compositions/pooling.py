@@ -23,11 +23,9 @@ from intaglio.ops.compositions.basic import (
 from intaglio.ops.compositions.convolution import Size, per_axis
 from intaglio.ops.compositions.indexing import slice_axis
 from intaglio.ops.dispatch import composition
-from intaglio.ops.movement import flat_index
 from intaglio.ops.operators import power
 from intaglio.ops.registry import prim
 from intaglio.shared.errors import ArgumentError, ShapeError
-from intaglio.shared.index import IndexLike
 
 
 def _places(
@@ -163,7 +161,7 @@ def _max_pool(
 
 def _lowest(x: Any) -> float:
     dtype = dtype_of(x)
-    return -math.inf if dtype.is_float else int(np.iinfo(np.dtype(dtype.numpy)).min)
+    return -math.inf if dtype.is_float else dtype.least
 
 
 def _positions(windows: _Windows, inside: Any) -> Any:
@@ -323,8 +321,10 @@ def _adaptive_windows(x: Any, size: list[int], wanted: list[int]) -> tuple[Any, 
     indices = [constant_like(x, np.broadcast_to(p, whole)) for p in places]
     gathered = prim.gather(x, *indices, axes=tuple(range(2, 2 + rank)))
     windows = transpose(gathered, (2 * rank, 2 * rank + 1, *range(2 * rank)))
-    position: IndexLike = flat_index(tuple(places), tuple(size))
-    return windows, inside, np.broadcast_to(np.asarray(position), whole)
+    position = np.zeros((), np.int64)
+    for place, n in zip(places, size, strict=True):
+        position = position * n + place
+    return windows, inside, np.broadcast_to(position, whole)
 
 
 @composition
