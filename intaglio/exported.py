@@ -11,6 +11,7 @@ import numpy as np
 from intaglio.compile import Settings, lower_graph
 from intaglio.compiled import Compiled
 from intaglio.graph.eval import evaluate
+from intaglio.graph.freeze import freeze_states
 from intaglio.graph.ir import Graph
 from intaglio.graph.symbols import bind_symbols
 from intaglio.loop.ir import Program
@@ -37,14 +38,15 @@ def export(
     samples: Sequence[Sequence[Any]] | None,
     seed: int,
 ) -> Path:
-    """Write a folder of C that builds by itself; states start there as they are now.
+    """Write a folder of C that builds by itself. States start there as they are now; those that no call
+    changes, such as the parameters of a trained model, become constants.
 
     What the self-test must reproduce comes from the interpreter of the graph, not from compiled code.
 
     Raises:
         ArgumentError: the name is no prefix of C names, or the samples are not the program's inputs.
     """
-    graph, chosen = compiled.graph, compiled.settings
+    graph, chosen = freeze_states(compiled.graph, _states_now(compiled)), compiled.settings
     settings = Settings(
         target=target.name,
         opt_level=chosen["opt_level"],
@@ -52,14 +54,11 @@ def export(
         keep_phases=chosen["keep_phases"],
     )
     program = lower_graph(graph, settings).program
-    states = _states_now(compiled)
-    for buffer, content in zip(program.states, states, strict=True):
-        buffer.data = content.copy()
     calls = _made_up(graph, seed) if samples is None else [_given(graph, sample) for sample in samples]
     return export_c(
         program,
         directory,
-        recording=record(graph, program, states, calls),
+        recording=record(graph, program, calls),
         name=name,
         target=target,
         flags=required_flags(program),
@@ -74,11 +73,10 @@ def _states_now(compiled: Compiled) -> list[Array]:
     return [np.asarray(state.data) for state in compiled.graph.states]
 
 
-def record(
-    graph: Graph, program: Program, states: Sequence[Array], calls: Sequence[Sequence[Array]]
-) -> Recording:
-    """Run calls one after another from the given states, in the interpreter."""
+def record(graph: Graph, program: Program, calls: Sequence[Sequence[Array]]) -> Recording:
+    """Run calls one after another from the initial states, in the interpreter."""
     steps = []
+    states = [np.asarray(state.data) for state in graph.states]
     for inputs in calls:
         sizes = bind_symbols(graph.inputs, [array.shape for array in inputs])
         outputs, states = evaluate(graph, inputs, states)
