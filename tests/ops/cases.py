@@ -12,8 +12,14 @@ from intaglio.ops import all_ops
 from intaglio.ops.registry import Op
 
 CONTROL = ("scan", "cond", "while_loop")
-DTYPES = {"float": ("f8", "f4", "f2"), "number": ("f4", "i4", "u1"), "int": ("i4", "u8", "i1"), "bool": ("?",),
-          "any": ("f4", "i8", "?"), "bits": ("i4", "?")}  # fmt: skip
+DTYPES = {
+    "float": ("f8", "f4", "f2"),
+    "number": ("f4", "i4", "u1"),
+    "int": ("i4", "u8", "i1"),
+    "bits": ("i4", "?"),
+    "bool": ("?",),
+    "any": ("f4", "i8", "?"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,9 @@ def ulps(expected: Any, got: Any) -> float:
     if not np.array_equal(np.isnan(a), np.isnan(b)):
         return float("inf")
     step = np.spacing(np.maximum(np.abs(expected), np.abs(got)).astype(expected.dtype)).astype(np.float64)
-    scale = np.maximum(step, float(np.spacing(np.max(np.abs(a[np.isfinite(a)]), initial=1e-30).astype(
-        expected.dtype))) / 4)
+    scale = np.maximum(
+        step, float(np.spacing(np.max(np.abs(a[np.isfinite(a)]), initial=1e-30).astype(expected.dtype))) / 4
+    )
     same = (a == b) | np.isnan(a)
     with np.errstate(invalid="ignore"):
         return float(np.max(np.where(same, 0.0, np.abs(a - b) / scale)))
