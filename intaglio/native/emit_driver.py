@@ -10,7 +10,7 @@ from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter
 from intaglio.native.emit_kernel import EmittedKernel
 from intaglio.native.emit_value import Context, ValueEmitter
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import Names
 from intaglio.ops.expr import Expr
@@ -93,14 +93,14 @@ class DriverEmitter:
         for position, buffer in enumerate(fixed):
             if buffer in used | roots:
                 const = buffer.role in ("input", "constant")
-                type_ = c.Type(c_type(buffer.dtype), pointer=True, const=const)
+                type_ = c.Type(element_type(buffer.dtype), pointer=True, const=const)
                 yield c.Declare(type_, self.buffers[buffer], value=_element("buffers", position))
         for buffer in self.program.scratch:
             if buffer in used | roots:
                 yield self._scratch(buffer)
 
     def _scratch(self, buffer: Buffer) -> c.Stmt:
-        type_ = c.Type(c_type(buffer.dtype), pointer=True)
+        type_ = c.Type(element_type(buffer.dtype), pointer=True)
         root = _root(buffer)
         if root is not buffer and root.role != "scratch":
             place: c.Expr = c.Name(self.buffers[root])

@@ -27,7 +27,7 @@ from intaglio.native.emit_lanes import LanesEmitter
 from intaglio.native.emit_threads import emit_parallel
 from intaglio.native.emit_value import Context, ValueEmitter
 from intaglio.native.emit_vector import Lanes, NoVectorForm, lanes_of, vector_arrays
-from intaglio.native.helper import c_type
+from intaglio.native.helper import c_type, element_type
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import Names
 from intaglio.native.runtime_vector import vector_name
@@ -113,7 +113,8 @@ class KernelEmitter:
         written = set(self.kernel.written)
         pointers = [
             c.Param(
-                c.Type(c_type(b.dtype), pointer=True, const=b not in written, restrict=True), self.buffers[b]
+                c.Type(element_type(b.dtype), pointer=True, const=b not in written, restrict=True),
+                self.buffers[b],
             )
             for b in self.kernel.params
         ]
@@ -189,10 +190,10 @@ class KernelEmitter:
 
     def allocate(self, buffer: Buffer, out: list[c.Stmt], value: c.Expr | None = None) -> None:
         name = self.buffers[buffer] = self.names.unique(buffer.name)
-        type_ = c.Type(c_type(buffer.dtype))
         if not buffer.shape:
-            out.append(c.Declare(type_, name, value=value))
+            out.append(c.Declare(c.Type(c_type(buffer.dtype)), name, value=value))
             return
+        type_ = c.Type(element_type(buffer.dtype))
         size = upper(buffer.size)
         if size is None or size * buffer.dtype.size > LOCAL_BYTES:
             raise UnsupportedError(

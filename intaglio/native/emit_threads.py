@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Buffer, For, If, Reduce, Store, While, walk
 from intaglio.native import tree as c
-from intaglio.native.helper import c_type
+from intaglio.native.helper import c_type, element_type
 from intaglio.ops.expr import Expr
 from intaglio.shared.errors import UnsupportedError
 
@@ -109,7 +109,9 @@ def captured(kernel: KernelEmitter, loop: For) -> list[c.Param]:
                 f"kernel {kernel.kernel.name}: {buffer!r} is shared by parallel iterations"
             )
         type_ = c.Type(
-            c_type(buffer.dtype), pointer=bool(buffer.shape), const=bool(buffer.shape) and not written
+            element_type(buffer.dtype) if buffer.shape else c_type(buffer.dtype),
+            pointer=bool(buffer.shape),
+            const=bool(buffer.shape) and not written,
         )
         params.append(c.Param(type_, kernel.buffers[buffer]))
     return params

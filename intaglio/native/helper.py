@@ -23,3 +23,9 @@ class Helper:
 def c_type(dtype: DType) -> str:
     """The C type that holds an element; f16 and bf16 are held as their bits."""
     return C_TYPES[dtype.name]
+
+
+def element_type(dtype: DType) -> str:
+    """The C type of an array's elements. Truth values are bytes of 0 or 1: compilers (gcc 12) leave loops
+    that select by an array of `bool` as branches, and make vectors of those that select by bytes."""
+    return "uint8_t" if dtype.kind == "bool" else c_type(dtype)

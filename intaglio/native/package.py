@@ -16,7 +16,7 @@ import numpy as np
 
 from intaglio.loop.ir import Program
 from intaglio.native import tree as c
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.names import RESERVED, sanitise
 from intaglio.native.package_api import Api
 from intaglio.native.package_build import cmake, makefile, readme
@@ -140,7 +140,8 @@ def _header(emitted: Emitted, about: Sequence[str]) -> str:
 def _in_words(api: Api) -> str:
     def listed(fields: Sequence[Any]) -> str:
         return (
-            ", ".join(f"{c_type(f.dtype)} {f.name}{f.dims if f.shape else ''}" for f in fields) or "nothing"
+            ", ".join(f"{element_type(f.dtype)} {f.name}{f.dims if f.shape else ''}" for f in fields)
+            or "nothing"
         )
 
     return f"from {listed(api.inputs)} to {listed(api.outputs)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.package_api import Api, Field
 from intaglio.native.package_weights import Weights
 
@@ -56,7 +56,7 @@ def readme(api: Api, weights: Weights, files: Sequence[str], about: Sequence[str
     known = _file_notes(api, weights)
     table = [f"| `{file}` | {known[file]} |" for file in files]
     arrays = [
-        f"| `{field.name}` | {role} | `{c_type(field.dtype)}` | `{field.dims}` |{_note(field)}"
+        f"| `{field.name}` | {role} | `{element_type(field.dtype)}` | `{field.dims}` |{_note(field)}"
         for role, fields in (("input", api.inputs), ("output", api.outputs), ("state", api.states))
         for field in fields
     ]
@@ -117,7 +117,7 @@ def _example(api: Api) -> str:
     declared = [f"int64_t {name} = {_some_size(symbol.hi)};" for name, symbol in api.symbols]
     for field in (*api.inputs, *api.outputs):
         size = f"{api.upper}_{field.name.upper()}_SIZE" if field.size is not None else "..."
-        declared.append(f"static {c_type(field.dtype)} {field.name}[{size}];")
+        declared.append(f"static {element_type(field.dtype)} {field.name}[{size}];")
     names = [name for name, _ in api.symbols] + [f.name for f in (*api.inputs, *api.outputs)]
     return "\n".join(
         [

@@ -10,7 +10,7 @@ from intaglio.loop.memory import touched
 from intaglio.native import tree as c
 from intaglio.native.emit_driver import DriverEmitter
 from intaglio.native.emit_kernel import EmittedKernel, KernelEmitter
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import RESERVED, Names
 from intaglio.native.package_api import Api, Field, Phase, describe_api
@@ -65,12 +65,12 @@ class PackageDriver(DriverEmitter):
             yield c.Declare(c.Type("unsigned char", pointer=True), "arena", value=c.Member(instance, "arena"))
         for buffer in self.program.states:
             if buffer in used:
-                type_ = c.Type(c_type(buffer.dtype), pointer=True)
+                type_ = c.Type(element_type(buffer.dtype), pointer=True)
                 name = self.buffers[buffer]
                 yield c.Declare(type_, name, value=c.Member(instance, name))
         for buffer in self.program.constants:
             if buffer in used:
-                type_ = c.Type(c_type(buffer.dtype), pointer=True, const=True)
+                type_ = c.Type(element_type(buffer.dtype), pointer=True, const=True)
                 name = self.buffers[buffer]
                 yield c.Declare(type_, name, value=c.Name(f"{self.prefix}_weights.{name}"))
         for buffer in self.program.scratch:
@@ -103,7 +103,7 @@ def parameters(api: Api, phase: Phase) -> tuple[c.Param, ...]:
     """Instance, sizes, inputs, outputs."""
 
     def pointer(field: Field, const: bool) -> c.Param:
-        return c.Param(c.Type(c_type(field.dtype), pointer=True, const=const), field.name)
+        return c.Param(c.Type(element_type(field.dtype), pointer=True, const=const), field.name)
 
     return (
         c.Param(c.Type(api.name, pointer=True), INSTANCE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.names import Names
 from intaglio.native.package_api import Api, Field
 
@@ -61,7 +61,7 @@ def _struct(api: Api) -> str:
         f"typedef struct {api.name} {{",
     ]
     for field in api.states:
-        lines.append(f"    {c_type(field.dtype)} *{field.name}; /* {field.dims} */")
+        lines.append(f"    {element_type(field.dtype)} *{field.name}; /* {field.dims} */")
     lines += ["    unsigned char *arena;", "    void *owned;", f"}} {api.name};"]
     return "\n".join(lines)
 
@@ -81,7 +81,7 @@ def _init_in(api: Api) -> str:
     lines = [f"void {api.name}_init_in({api.name} *m, void *memory) {{"]
     lines.append("    unsigned char *place = memory;")
     for field in api.states:
-        lines.append(f"    m->{field.name} = ({c_type(field.dtype)} *)place;")
+        lines.append(f"    m->{field.name} = ({element_type(field.dtype)} *)place;")
         lines.append(f"    place += {field.padded_bytes};")
     lines += ["    m->arena = place;", "    m->owned = NULL;"]
     if api.states:
@@ -107,7 +107,7 @@ def _count(field: Field) -> str:
 
 def _state_functions(api: Api) -> Iterator[str]:
     names = [f'"{field.buffer.name}"' for field in api.states]
-    sizes = [f"{_count(f)}sizeof({c_type(f.dtype)})" for f in api.states]
+    sizes = [f"{_count(f)}sizeof({element_type(f.dtype)})" for f in api.states]
     pointers = [f"m->{field.name}" for field in api.states]
     yield (
         f"static void *state_memory(const {api.name} *m, enum {api.name}_state which) {{\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.package_api import Api, Field
 from intaglio.native.package_weights import INLINE_BYTES, filled, little_endian, numbers
 from intaglio.shared import dtypes
@@ -109,7 +109,7 @@ def _data_header(api: Api, records: Sequence[Record]) -> str:
         "",
     ]
     for record in records:
-        type_ = c_type(record.field.dtype)
+        type_ = element_type(record.field.dtype)
         lines.append(f"static const {type_} {record.name}[{len(record.rows)}][{record.size}] = {{")
         for row in record.padded():
             lines += ["    {", *filled(numbers(row), " " * 8), "    },"]
@@ -147,7 +147,9 @@ def _source(api: Api, recording: Recording, records: Sequence[Record], inline: b
 def _arrays(records: Sequence[Record]) -> str:
     lines = ["/* Read from the file selftest.bin, in this order. */"]
     for record in records:
-        lines.append(f"static {c_type(record.field.dtype)} {record.name}[{len(record.rows)}][{record.size}];")
+        lines.append(
+            f"static {element_type(record.field.dtype)} {record.name}[{len(record.rows)}][{record.size}];"
+        )
     return "\n".join(lines)
 
 
@@ -165,11 +167,11 @@ def _symbols(recording: Recording) -> str:
 
 
 def _result(record: Record) -> str:
-    return f"static {c_type(record.field.dtype)} {record.field.name}[{record.size}];"
+    return f"static {element_type(record.field.dtype)} {record.field.name}[{record.size}];"
 
 
 def _check_function(name: str) -> str:
-    type_ = c_type(dtypes.BY_NAME[name])
+    type_ = element_type(dtypes.BY_NAME[name])
     if name not in TOLERANCES:
         return _CHECK_EXACT.replace("TYPE", type_).replace("KIND", name)
     value = f"{name}_value(%s[i])" if name in _DECODE else "(double)%s[i]"
@@ -265,7 +267,10 @@ static double f16_value(uint16_t bits) {
 }""",
 }
 
-_COMPARE = """/* The largest error so far, relative to the largest element of its array. */
+_COMPARE = """/* Arrays of smaller numbers are judged by absolute errors: some are only rounding noise. */
+#define SMALL 0.1
+
+/* The largest error so far, relative to the largest element of its array. */
 static double worst;
 
 /* Whether two numbers are equal, or both not numbers. */
@@ -275,7 +280,7 @@ static bool same(double got, double expected) {
 
 /* Judge an array by its largest error: 1 and a message when it is above the tolerance. */
 static int judge(const char *what, double error, double largest, double tolerance) {
-    const double relative = largest > 0 ? error / largest : error;
+    const double relative = error / fmax(largest, SMALL);
     if (relative > worst) {
         worst = relative;
     }

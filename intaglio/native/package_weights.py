@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.native.helper import c_type
+from intaglio.native.helper import element_type
 from intaglio.native.print import literal
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
@@ -75,7 +75,7 @@ class Weights:
     def _header(self) -> str:
         guard = f"{self.name.upper()}_WEIGHTS_H"
         fields = [
-            f"    _Alignas({ALIGNMENT}) {c_type(m.dtype)} {m.name}[{m.size}];"
+            f"    _Alignas({ALIGNMENT}) {element_type(m.dtype)} {m.name}[{m.size}];"
             + (f" /* {m.note} */" if m.note else "")
             for m in self.members
         ]

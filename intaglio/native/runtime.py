@@ -167,12 +167,14 @@ static inline # at_most_$(# x, # bound) {
     "max": """
 /* the greater of two; NaN when one is */
 static inline # max_$(# a, # b) {
-    return a > b || a != a ? a : b;
+    # greater = a > b ? a : b;
+    return a != a ? a : greater;
 }""",
     "min": """
 /* the less of two; NaN when one is */
 static inline # min_$(# a, # b) {
-    return a < b || a != a ? a : b;
+    # less = a < b ? a : b;
+    return a != a ? a : less;
 }""",
     "sign": """
 /* -1, 0 or 1; NaN for NaN */
