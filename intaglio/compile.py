@@ -30,6 +30,7 @@ from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
 from intaglio.native.emit import emit_program
 from intaglio.native.targets import find_target
+from intaglio.native.toolchain import buildable
 from intaglio.shared.errors import ArgumentError, UnsupportedError, VerifyError
 from intaglio.shared.settings import debug, default_threads, verify_passes
 from intaglio.shared.target import Target
@@ -108,7 +109,7 @@ def optimise(
 
 def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     """Everything up to loops with their memory planned."""
-    target = find_target(settings.target)
+    target = buildable(find_target(settings.target), settings.toolchain, settings.opt)
     seconds: dict[str, float] = {}
     debug(3, print_graph(graph))
     graph = optimise(graph, settings, seconds=seconds)

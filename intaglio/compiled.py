@@ -13,6 +13,7 @@ from intaglio.graph.ir import Graph
 from intaglio.loop.ir import Program
 from intaglio.native import toolchain as toolchains
 from intaglio.native.call import CallSpec
+from intaglio.native.emit import is_ordered
 from intaglio.native.loader import LoadedProgram, load
 from intaglio.native.targets import find_target
 from intaglio.shared.errors import ArgumentError
@@ -72,7 +73,12 @@ class Compiled:
         """
         choice = toolchains.choose(self._toolchain, self.opt)
         library = toolchains.build_shared(
-            self.source, target=self.target, toolchain=choice.toolchain, opt=self.opt, name=self.program.name
+            self.source,
+            target=self.target,
+            toolchain=choice.toolchain,
+            opt=self.opt,
+            exact=is_ordered(self.program),
+            name=self.program.name,
         )
         return load(library, CallSpec.of(self.program), threads=self.threads)
 

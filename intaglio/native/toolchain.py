@@ -26,7 +26,7 @@ from intaglio.native import process
 from intaglio.native.names import sanitise
 from intaglio.shared.cache import VARIABLE, atomic_path, cache_dir
 from intaglio.shared.errors import ArgumentError, ToolchainError
-from intaglio.shared.target import Target
+from intaglio.shared.target import GENERIC, Target
 
 Kind = Literal["gcc", "clang", "zig", "tcc"]
 Opt = Literal["default", "fast-compile"]
@@ -112,6 +112,17 @@ def choose(request: str | None = None, opt: str = "default") -> Choice:
         "no C compiler was found" + (f" ({broken})" if broken else ""),
         hint="`pip install ziglang` brings one without administrator rights; " + _DOCTOR,
     )
+
+
+def buildable(target: Target, request: str | None = None, opt: str = "default") -> Target:
+    """`native` as the compiler that `choose` would take can build it: tcc knows no vector types."""
+    if target.name != "native" or not target.vector_bytes:
+        return target
+    try:
+        kind = choose(request, opt).toolchain.kind
+    except ToolchainError:
+        return target  # said when something is to be built
+    return GENERIC if kind == "tcc" else target
 
 
 def _reason(toolchain: Toolchain, opt: str) -> str:
@@ -232,6 +243,11 @@ def build_shared(
     once; a file appears in one step, so processes that build the same one do not disturb each other.
     Raises ToolchainError with the command and the compiler's words.
     """
+    if toolchain.kind == "tcc" and target.vector_bytes:
+        raise ToolchainError(
+            f"compiler {toolchain} knows no vector types, which code for target {target.name} is made of",
+            hint="compile with target='generic', or use gcc, clang or zig",
+        )
     options = [*flags(toolchain, target, opt, exact=exact), *extra]
     directory = cache_dir("native")
     library = directory / f"{sanitise(name)}-{_key(source, toolchain, options)}{_suffix()}"

@@ -272,3 +272,16 @@ def test_flags_follow_kind_and_target():
     assert "-fno-tree-coalesce-vars" not in tc.flags(clang, wide)
     assert "-ffp-contract=off" in tc.flags(gcc, wide, exact=True)
     assert not any("fast-math" in flag for flag in tc.flags(gcc, wide))
+
+
+def test_bundled_compiler_never_gets_vector_types():
+    native = Target("native", vector_bytes=32, flags=("-march=native",))
+    assert tc.buildable(native, "tcc").vector_bytes == 0
+    assert tc.buildable(native, None, "fast-compile").vector_bytes == 0
+    assert tc.buildable(GENERIC, "tcc") is GENERIC
+    assert tc.buildable(native, "there is no such compiler") is native
+    wide = Target("avx512", vector_bytes=64)
+    assert tc.buildable(wide, "tcc") is wide
+    with pytest.raises(ToolchainError, match="knows no vector types") as info:
+        tc.build_shared("int x;", target=wide, toolchain=tc.choose("tcc").toolchain)
+    assert "target='generic'" in info.value.hint
