@@ -19,7 +19,7 @@ static inline float scale_f32(float x, int32_t k) {
     float b = bits_u32_f32((uint32_t)(k - half + 127) << 23);
     return x * a * b;
 }""",
-        _BITS,
+        ("bits_u32_f32",),
     ),
     "round_core_f32": Helper(
         """/* the integer nearest to x, as a float, for |x| < 2^22 */

@@ -46,8 +46,8 @@ class Field:
 
     @property
     def dims(self) -> str:
-        """`[128][784]`"""
-        return "".join(f"[{dim}]" for dim in self.shape) or "a single number"
+        """`[128][784]`; `[1]` for a single number."""
+        return "".join(f"[{dim}]" for dim in self.shape) or "[1]"
 
 
 @dataclass(frozen=True, slots=True)
