@@ -155,7 +155,7 @@ def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, 
         names = [p.name for p in PASSES]
         if after is not None and after not in names:
             raise ArgumentError(f"there is no graph pass {after!r}", hint=f"passes are {', '.join(names)}")
-        seen = {}
+        seen: dict[str, str] = {}
         final = optimise(graph, settings, after=lambda name, g: seen.__setitem__(name, print_graph(g)))
         return seen[after] if after is not None else print_graph(final)
     lowered = lower_graph(graph, settings)
@@ -166,7 +166,7 @@ def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, 
             raise ArgumentError(
                 f"there is no kernel {kernel}", hint=f"there are {len(lowered.program.kernels)}"
             )
-        return print_kernel(lowered.program.kernels[kernel])
+        return "\n".join(print_kernel(lowered.program.kernels[kernel])[1:])
     if stage == "c":
         return emit_program(lowered.program, lowered.target)
     raise ArgumentError(f"there is no stage {stage!r}", hint="stages are graph, loop and c")

@@ -99,9 +99,7 @@ def optimise(
             seconds[one.name] = seconds.get(one.name, 0.0) + spent
         debug(1, f"{one.name}: {len(before.nodes)} -> {len(graph.nodes)} operators, {spent * 1e3:.1f} ms")
         if verify_passes():
-            _verified(
-                one.name, lambda graph=graph: verify_graph(graph), lambda graph=graph: print_graph(graph)
-            )  # type: ignore[misc]
+            _verified(one.name, verify_graph, print_graph, graph)
         if after is not None:
             after(one.name, graph)
     return graph
@@ -122,7 +120,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     program = plan_memory(program)
     seconds["PlanMemory"] = time.perf_counter() - started
     if verify_passes():
-        _verified("Lower", lambda: verify_program(program), lambda: print_program(program))
+        _verified("Lower", verify_program, print_program, program)
     debug(
         1,
         f"Lower: {len(program.kernels)} kernels, {seconds['Lower'] * 1e3:.1f} ms; "
@@ -219,11 +217,13 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
             raise UnsupportedError(f"{model}: only .onnx files can be compiled by path")
         from intaglio.readers import onnx
 
-        return onnx.load(model)
+        imported: Graph = onnx.load(model)
+        return imported
     if any(base.__module__.split(".")[0] == "torch" for base in type(model).__mro__):
-        from intaglio.readers import torch
-
-        return torch.load(model, example_inputs)
+        raise UnsupportedError(
+            "compile: PyTorch modules cannot be compiled directly",
+            hint="export to ONNX: torch.onnx.export(...)",
+        )
     if callable(model):
         if example_inputs is None:
             raise ArgumentError(
@@ -251,11 +251,12 @@ def freeze(graph: Graph) -> Graph:
     return graph
 
 
-def _verified(name: str, check: Callable[[], None], show: Callable[[], str]) -> None:
+def _verified(name: str, check: Callable[[Any], None], show: Callable[[Any], str], program: Any) -> None:
+    """Check a program after a pass; what breaks the rules is shown whole."""
     try:
-        check()
+        check(program)
     except VerifyError as error:
-        raise VerifyError(f"after {name}: {error.message}\n{show()}", where=error.where) from error
+        raise VerifyError(f"after {name}: {error.message}\n{show(program)}", where=error.where) from error
 
 
 class _CallableModule(ModuleType):

@@ -107,7 +107,7 @@ def train(digits: Any, epochs: int, threads: int | None, console: Console) -> Tr
     table.add_row("compiled", f"{seen / spent:,.0f}")
     console.print(table)
     console.print(f"compiled in {compile_seconds:.2f} s; test accuracy {accuracy:.2%} after {epochs} epochs")
-    return Trained(model, compiled_step, batch, accuracy, predictions)
+    return Trained(model, compiled_step, (batch[0], batch[1]), accuracy, predictions)
 
 
 def samples_per_second(step: Any, batches: list[Any]) -> float:

@@ -14,7 +14,6 @@ Decisions are made as records with reasons and come back with the groups.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -228,7 +227,7 @@ class _Fuser:
         mark = 1 << group.number
         return not any(p is not group and p.ancestors & mark for p in self.producers(node))
 
-    def inside(self, group: Group) -> Iterable[Value]:
+    def inside(self, group: Group) -> set[Value]:
         return {value for member in group.nodes for value in member.outputs}
 
     def join(self, group: Group, node: Node) -> bool:
@@ -347,7 +346,7 @@ class _Fuser:
                 return False
         others = {self.group_of[n] for n in self.readers.get(state, ())} - {group}
         if any(other.ancestors >> group.number & 1 for other in others):
-            self.note(value.node, state.name, False, "the old state is needed later: it is copied")
+            self.note(group.nodes[-1], state.name, False, "the old state is needed later: it is copied")
             return False
         for other in others:
             self.grow(group, other.ancestors | 1 << other.number)

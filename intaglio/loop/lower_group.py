@@ -15,7 +15,7 @@ from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Place
 from intaglio.loop.fuse import Fusion, Group
-from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Slice, Stmt, Store, block
+from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Slice, Space, Stmt, Store, block
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
 from intaglio.ops.movement import flat_index
 from intaglio.shared import dtypes
@@ -135,7 +135,7 @@ class GroupLowering:
         return cast(Read(buffer, index, buffer.dtype), buffer.dtype.arithmetic)
 
     def local(self, value: Value, shape: Place) -> Buffer:
-        space = "register" if not shape else "stack"
+        space: Space = "register" if not shape else "stack"
         reduces = value.node is not None and value.node.op.kind == "reduce"
         name = "acc" if reduces and value in self.stored else value.name
         return Buffer(self.unique(name), value.dtype.arithmetic, shape, "local", space)

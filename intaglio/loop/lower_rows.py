@@ -289,8 +289,8 @@ def _widen(
     inner = [widened(s) for stage in segment.stages for s in stage((*outer, at))]
     main: list[Stmt] = [
         For(
-            step.terms[0][0],
-            extent // lanes,  # type: ignore[arg-type]
+            step.terms[0][0],  # type: ignore[arg-type]
+            extent // lanes,
             block(_lane_loop(lane, lanes, *inner)),
         )
     ]

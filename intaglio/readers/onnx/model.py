@@ -103,7 +103,7 @@ def read_tensor(tensor: TensorProto, directory: Path | None) -> Array:
     return array.reshape(dims)
 
 
-_ITEM_BITS = {
+_ITEM_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.DOUBLE: 64, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16,
     TensorProto.INT8: 8, TensorProto.INT16: 16, TensorProto.INT32: 32, TensorProto.INT64: 64,
     TensorProto.UINT8: 8, TensorProto.UINT16: 16, TensorProto.UINT32: 32, TensorProto.UINT64: 64,

@@ -18,7 +18,7 @@ from intaglio.shared.index import IndexLike, product
 def reshape_to(x: Operand, shape: tuple[IndexLike, ...]) -> Any:
     """`x` under another shape, known array or graph value."""
     if isinstance(x, np.ndarray):
-        return x.reshape([int(e) for e in shape])  # type: ignore[arg-type]
+        return x.reshape(tuple(map(int, shape)))  # type: ignore[arg-type]
     return lookup("reshape")(x, shape=shape)
 
 
