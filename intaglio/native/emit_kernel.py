@@ -154,19 +154,16 @@ class KernelEmitter:
         return ValueEmitter(self.context, value, dtype).emit(out)
 
     def block(self, body: Block, out: list[c.Stmt]) -> None:
-        """Statements in order; a scalar set right after its declaration is declared with its value."""
-        statements = list(body)
-        position = 0
-        while position < len(statements):
-            statement = statements[position]
-            after = statements[position + 1] if position + 1 < len(statements) else None
-            if isinstance(statement, Alloc) and isinstance(after, Store) and _initialises(statement, after):
-                value = self.value(after.value, after.buffer.dtype, out)
+        """Statements in order; a scalar is declared where it first gets its value."""
+        late = declared_late(body)
+        for statement in body:
+            if isinstance(statement, Alloc) and statement.buffer in late:
+                continue
+            if isinstance(statement, Store) and late.get(statement.buffer) is statement:
+                value = self.value(statement.value, statement.buffer.dtype, out)
                 self.allocate(statement.buffer, out, value)
-                position += 2
                 continue
             self.statement(statement, out)
-            position += 1
 
     def statement(self, statement: Stmt, out: list[c.Stmt]) -> None:
         if isinstance(statement, Alloc):
@@ -260,6 +257,12 @@ class KernelEmitter:
             self.buffers.clear()
             self.buffers.update(buffers)
             return False
+        if out and len(body) == 1 and _sets(body[0], out[-1]):
+            declared, assigned = out[-1], body[0]
+            assert isinstance(declared, c.Declare)
+            assert isinstance(assigned, c.Assign)
+            out[-1] = c.Declare(declared.type, declared.name, value=assigned.value)
+            return True
         declares = any(isinstance(s, c.Declare) for s in body)
         out.extend([c.Scope(tuple(body))] if declares and out else body)
         return True
@@ -302,10 +305,29 @@ class KernelEmitter:
         out.append(c.WhileLoop(condition, tuple(body)))
 
 
-def _initialises(alloc: Alloc, store: Store) -> bool:
-    if alloc.buffer.shape or store.buffer is not alloc.buffer:
+def _sets(statement: c.Stmt, declared: c.Stmt) -> bool:
+    """Whether a statement gives a variable declared without a value its first one."""
+    if not isinstance(declared, c.Declare) or declared.value is not None or declared.dims:
         return False
-    return all(read.source is not alloc.buffer for read in places.reads(store.value))
+    return (
+        isinstance(statement, c.Assign) and statement.op == "=" and statement.target == c.Name(declared.name)
+    )
+
+
+def declared_late(body: Block) -> dict[Buffer, Store]:
+    """Scalars of a block whose first mention is a store of the block itself, with that store."""
+    waiting = {s.buffer for s in body if isinstance(s, Alloc) and not s.buffer.shape}
+    found: dict[Buffer, Store] = {}
+    for statement in body:
+        for inner in walk(Block((statement,))):
+            waiting -= {
+                read.source for read in places.statement_reads(inner) if isinstance(read.source, Buffer)
+            }
+            if isinstance(inner, Store) and inner is statement and inner.buffer in waiting:
+                found[inner.buffer] = inner
+            if isinstance(inner, (Store, Reduce)):
+                waiting.discard(inner.buffer)
+    return found
 
 
 def every_index(kernel: Kernel) -> Iterable[IndexLike]:

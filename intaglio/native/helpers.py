@@ -37,7 +37,7 @@ class Helpers:
 
     def use_lanewise(self, function: str, dtype: DType, lanes: int, arity: int) -> str:
         """Ask for the vector form of a scalar C function; returns its name."""
-        name = f"{function}_{runtime_vector.vector_name(dtype, lanes)}"
+        name = runtime_vector.lanewise_name(function, dtype, lanes)
         if name not in self.found:
             helper = runtime_vector.lanewise(function, dtype, lanes, arity)
             for needed in helper.needs:

@@ -194,29 +194,46 @@ def _assigned(head: str, value: Expr, indent: str, tail: str = ";") -> list[str]
     text = print_expr(value)
     if len(head) + len(text) + len(tail) <= WIDTH:
         return [head + text + tail]
-    inner = indent + INDENT * 2
-    if isinstance(value, Invoke):
-        return _filled(f"{head}{value.function}(", [print_expr(a) for a in value.args], ")" + tail, inner)
-    if isinstance(value, Braces):
-        opened = f"({print_type(value.type)}){{" if value.type else "{"
-        return _filled(head + opened, [print_expr(a) for a in value.items], "}" + tail, inner)
-    return _broken(head, _pieces(value), tail, inner)
+    return _broken(head, _pieces(value), tail, indent + INDENT * 2)
 
 
-def _pieces(value: Expr) -> list[str]:
-    """An expression in pieces between which a line may end: the operands of its outermost operators."""
+def _pieces(value: Expr, least: int = 0) -> list[str]:
+    """An expression in pieces between which a line may end: before operators, behind commas."""
     if isinstance(value, Binary):
         level = _PRECEDENCE[value.op]
-        left = value.a
-        same = (
-            isinstance(left, Binary) and _PRECEDENCE[left.op] == level and not _needs_care(value.op, left.op)
-        )
-        first = _pieces(left) if same else [_operand(value, left, level)]
-        return [*first, f"{value.op} {_operand(value, value.b, level + 1)}"]
+        left, right = (_operand_pieces(value, child, level + k) for k, child in enumerate((value.a, value.b)))
+        return _enclosed([*left, f"{value.op} {right[0]}", *right[1:]], level < least)
     if isinstance(value, Conditional):
-        condition = print_expr(value.condition, _CONDITIONAL + 1)
-        return [condition, f"? {print_expr(value.a)}", f": {print_expr(value.b, _CONDITIONAL)}"]
-    return [print_expr(value)]
+        condition, a = _pieces(value.condition, _CONDITIONAL + 1), _pieces(value.a)
+        b = _pieces(value.b, _CONDITIONAL)
+        whole = [*condition, f"? {a[0]}", *a[1:], f": {b[0]}", *b[1:]]
+        return _enclosed(whole, least > _CONDITIONAL)
+    if isinstance(value, Invoke) and value.args:
+        return _listed(f"{value.function}(", value.args, ")")
+    if isinstance(value, Braces) and value.items:
+        return _listed(f"({print_type(value.type)}){{" if value.type else "{", value.items, "}")
+    return [print_expr(value, least)]
+
+
+def _operand_pieces(parent: Binary, child: Expr, least: int) -> list[str]:
+    if _gets_parentheses(parent, child):
+        return _enclosed(_pieces(child), True)
+    return _pieces(child, least)
+
+
+def _enclosed(pieces: list[str], parentheses: bool) -> list[str]:
+    if not parentheses:
+        return pieces
+    return [f"({pieces[0]}", *pieces[1:-1], f"{pieces[-1]})"] if len(pieces) > 1 else [f"({pieces[0]})"]
+
+
+def _listed(opened: str, items: Iterable[Expr], closed: str) -> list[str]:
+    groups = [_pieces(item) for item in items]
+    groups[0][0] = opened + groups[0][0]
+    for group in groups[:-1]:
+        group[-1] += ","
+    groups[-1][-1] += closed
+    return [piece for group in groups for piece in group]
 
 
 def _broken(head: str, pieces: list[str], tail: str, indent: str) -> list[str]:
@@ -271,11 +288,14 @@ def _spell_postfix(value: Invoke | Element | Member | Braces) -> str:
 
 
 def _operand(parent: Binary, child: Expr, least: int) -> str:
-    if isinstance(child, Binary) and _needs_care(parent.op, child.op):
-        return f"({print_expr(child)})"
-    if isinstance(child, Unary) and child.op == "!" and parent.op in _COMPARISONS | _BITWISE:
-        return f"({print_expr(child)})"
-    return print_expr(child, least)
+    return f"({print_expr(child)})" if _gets_parentheses(parent, child) else print_expr(child, least)
+
+
+def _gets_parentheses(parent: Binary, child: Expr) -> bool:
+    """Whether an operand gets parentheses that precedence does not ask for."""
+    if isinstance(child, Binary):
+        return _needs_care(parent.op, child.op)
+    return isinstance(child, Unary) and child.op == "!" and parent.op in _COMPARISONS | _BITWISE
 
 
 def _needs_care(parent: str, child: str) -> bool:

@@ -100,6 +100,13 @@ static inline {t} {operation}_{v}({v} x) {{
     return Helper(text, (v,) if plain else (v, f"{word}_{dtype}"))
 
 
+def lanewise_name(function: str, dtype: DType, lanes: int) -> str:
+    """`exp_f32` becomes `exp_f32x16`, `sqrtf` `sqrt_f32x16`."""
+    stem = function.removesuffix(f"_{dtype}")
+    stem = stem[:-1] if stem == function and dtype.name == "f32" and stem.endswith("f") else stem
+    return f"{stem}_{vector_name(dtype, lanes)}"
+
+
 def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
     """A scalar C function over lanes, in a loop that becomes vector instructions."""
     t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
@@ -109,7 +116,7 @@ def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
     stores = "\n".join(f"    *({v}_u *){n}_ = {n};" for n in names)
     args = ", ".join(f"{n}_[i]" for n in names)
     return Helper(
-        f"""static inline {v} {function}_{v}({params}) {{
+        f"""static inline {v} {lanewise_name(function, dtype, lanes)}({params}) {{
     {t} {arrays};
 {stores}
     for (int i = 0; i < {lanes}; i++) {{
