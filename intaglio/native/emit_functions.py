@@ -28,7 +28,9 @@ MATH = frozenset(math_exp.HELPERS) | frozenset(math_trig.HELPERS)
 """Functions of float that are written out, so that loops over them become vector code."""
 
 FLOAT_HELPERS = frozenset({"max", "min", "sign", "remainder", "floor_div"})
-INTEGER_HELPERS = frozenset({"max", "min", "pow", "shl", "shr", "div", "remainder", "fmod", "floor_div"})
+INTEGER_HELPERS = frozenset(
+    {"max", "min", "pow", "shl", "shr", "div", "remainder", "fmod", "floor_div", "threefry"}
+)
 SIGNED_HELPERS = frozenset({"add", "sub", "mul", "neg", "abs"})
 IDENTITY_ON_INTEGERS = frozenset({"floor", "ceil", "trunc", "round"})
 BOUNDS = {"max": "at_least", "min": "at_most"}

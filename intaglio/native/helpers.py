@@ -10,6 +10,7 @@ from intaglio.native import (
     runtime,
     runtime_convert,
     runtime_hints,
+    runtime_random,
     runtime_threads,
     runtime_vector,
 )
@@ -66,6 +67,7 @@ def find(name: str) -> Helper:
         runtime_hints.make,
         runtime_convert.make,
         runtime_vector.make,
+        runtime_random.make,
         runtime.make,
     ):
         made = table(name)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.ops import expr
-from intaglio.ops.expr import Const, Expr, IndexValue
+from intaglio.ops.expr import Expr, IndexValue
 from intaglio.ops.movement import flat_index
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
@@ -41,27 +41,28 @@ def _rotate_array(x: Any, distance: int) -> Any:
     return (x << np.uint32(distance)) | (x >> np.uint32(32 - distance))
 
 
+def _words(value: Any) -> tuple[Any, Any]:
+    """The low and the high 32 bits of 64."""
+    value = np.asarray(value, np.uint64)
+    return (value & np.uint64(0xFFFFFFFF)).astype(np.uint32), (value >> np.uint64(32)).astype(np.uint32)
+
+
+def _first_word(seed: Any, position: Any) -> Any:
+    """The block's first word, as u64, for arrays of seeds and positions."""
+    with np.errstate(over="ignore"):
+        x0, _ = threefry(*_words(seed), *_words(position), _rotate_array)
+    return x0.astype(np.uint64)
+
+
+# A function of its own: the rounds written as one expression would be a tree of 2^20 leaves.
+expr.FUNCTIONS["threefry"] = expr.Function("threefry", _first_word)
+
+
 def _bits(state: Any, shape: tuple[int, ...]) -> Any:
     seed, counter = (np.uint64(v) for v in state)
     count = int(np.prod(shape, dtype=np.int64))
     position = counter + np.arange(count, dtype=np.uint64)
-    low, high = (
-        (position & np.uint64(0xFFFFFFFF)).astype(np.uint32),
-        (position >> np.uint64(32)).astype(np.uint32),
-    )
-    key0, key1 = (np.full(count, int(seed) >> s & 0xFFFFFFFF, np.uint32) for s in (0, 32))
-    with np.errstate(over="ignore"):
-        x0, _ = threefry(key0, key1, low, high, _rotate_array)
-    return x0.reshape(shape)
-
-
-def _rotate(x: Expr, distance: int) -> Expr:
-    return expr.apply("or", expr.apply("shl", x, distance), expr.apply("shr", x, 32 - distance))
-
-
-def _word(value: Expr, shift: int) -> Expr:
-    shifted = expr.apply("shr", value, shift) if shift else value
-    return expr.cast(expr.apply("and", shifted, Const(0xFFFFFFFF, dtypes.u64)), dtypes.u32)
+    return _first_word(seed, position).astype(np.uint32).reshape(shape)
 
 
 @op
@@ -85,7 +86,4 @@ class random_bits:
     def element(i: tuple[IndexLike, ...], state: Any, *, shape: tuple[IndexLike, ...]) -> Expr:
         place = expr.cast(IndexValue(flat_index(i, shape)), dtypes.u64)
         position = expr.apply("add", state[(1,)], place)
-        seed = state[(0,)]
-        x0, _ = threefry(_word(seed, 0), _word(seed, 32), _word(position, 0), _word(position, 32), _rotate)
-        assert isinstance(x0, Expr)
-        return x0
+        return expr.cast(expr.apply("threefry", state[(0,)], position), dtypes.u32)

@@ -37,7 +37,7 @@ def mlp(nn):
 
 def cnn(nn):
     return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1),
+        nn.Conv2d(1, 6, 3, padding=1, bias=False),
         nn.BatchNorm2d(6),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -50,8 +50,8 @@ def cnn(nn):
 
 
 NETS = {
-    "mlp": (mlp, (64,), "SGD(p, lr=0.05, momentum=0.9, dampening=0.9)", "StepLR(o, 50, 0.5)"),
-    "cnn": (cnn, (1, 8, 8), "Adam(p, lr=0.003)", "ExponentialLR(o, 0.99)"),
+    "mlp": (mlp, (64,), "SGD(p, lr=0.5, momentum=0.9, dampening=0.9)", "StepLR(o, 50, 0.5)"),
+    "cnn": (cnn, (1, 8, 8), "Adam(p, lr=0.01)", "ExponentialLR(o, 0.99)"),
     "lstm": (Reader.of, (8, 8), "RMSprop(p, lr=0.002)", "OneCycleLR(o, 0.004, 250, cycle_momentum=False)"),
 }
 
