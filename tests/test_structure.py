@@ -26,6 +26,11 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
 def imported(path: Path, *, everywhere: bool = True) -> set[str]:
     """Modules a file imports; without `everywhere` only at its top level, outside of type checking."""
     tree = ast.parse(path.read_text())
@@ -36,7 +41,9 @@ def imported(path: Path, *, everywhere: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
-            found.add(node.module or "")
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if is_module(inner) else node.module or "")
     return found
 
 
@@ -84,4 +91,4 @@ def test_sizes(path: Path) -> None:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or 0) - node.lineno
-            assert length <= 60, f"{path.name}: {node.name} has {length} lines"
+            assert length <= 70, f"{path.name}: {node.name} has {length} lines"
