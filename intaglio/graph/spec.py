@@ -150,11 +150,11 @@ def _stateless(graph: Graph) -> Iterator[Violation]:
 
 RULES = (
     Rule("values know where they come from", _roles),
-    Rule("names are distinct", _names),
     Rule("values are defined once, before their uses", _order),
+    Rule("names are distinct", _names),
+    Rule("attributes are plain data", _attributes),
     Rule("types follow from the shape rules", _types),
     Rule("constants and states hold arrays of their type", _arrays),
-    Rule("attributes are plain data", _attributes),
     Rule("updates fit their states", _updates),
 )
 INNER_RULES = (Rule("bodies have no states", _stateless),)

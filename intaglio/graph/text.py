@@ -245,7 +245,7 @@ class _Parser:
                 error.message if isinstance(error, IntaglioError) else f"{token.text}: {error}", start
             )
         if tuple(types) != tuple(value.type for value in results):
-            reader.fail(f"{token.text} gives {', '.join(map(print_type, types))}", start)
+            reader.fail(f"{token.text} gives {', '.join(map(str, types))}", start)
         for position, value in enumerate(results):
             value.node, value.position = node, position
         node.outputs = tuple(results)
@@ -288,8 +288,7 @@ class _Parser:
         if found is None:
             return
         if found["file"] is not None:
-            quoted = found["file"].startswith('"')
-            node.where = Where(json.loads(found["file"]) if quoted else found["file"], int(found["line"]))
+            node.where = Where(self.unquoted(found["file"]), int(found["line"]))
         if found["region"] is not None:
             node.region = self.region(found["region"])
         node.phase = cast(Phase, found["phase"] or "forward")
@@ -298,10 +297,15 @@ class _Parser:
         """The region of a path; equal paths give one region."""
         region: Region | None = None
         for part in _REGION.finditer(text):
-            name = json.loads(part["name"]) if part["name"].startswith('"') else part["name"]
-            region = Region(name, int(part["number"]), region)
+            region = Region(self.unquoted(part["name"]), int(part["number"]), region)
         assert region is not None
         return self.regions.setdefault(text, region)
+
+    def unquoted(self, word: str) -> str:
+        try:
+            return str(json.loads(word)) if word.startswith('"') else word
+        except ValueError:
+            self.reader.fail("a string with a wrong escape")
 
     def results(self, graph: Graph, scope: dict[str, Value]) -> None:
         reader = self.reader

@@ -114,7 +114,10 @@ def print_array(array: np.ndarray[Any, Any]) -> str | None:
 def _number(text: str, dtype: np.dtype[Any]) -> Any:
     if text in ("True", "False"):
         return text == "True"
-    return dtype.type(float(text)) if dtypes.from_numpy(dtype).is_float else int(text)
+    if not dtypes.from_numpy(dtype).is_float:
+        return int(text)
+    with np.errstate(over="ignore"):
+        return dtype.type(float(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ Fields of a declaration:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from intaglio.ops import formula as notation
 from intaglio.ops.expr import Expr
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
-from intaglio.shared.errors import DTypeError
+from intaglio.shared.errors import ArgumentError, DTypeError
 from intaglio.shared.index import IndexLike
 from intaglio.shared.types import TensorType
 
@@ -104,11 +105,30 @@ class Op:
         """Types of the results. Raises ShapeError or DTypeError with the formula."""
         self.check_types(types)
         if self.infer_rule is not None:
-            inferred = self.infer_rule(*types, **attrs)
+            try:
+                inferred = self.infer_rule(*types, **attrs)
+            except TypeError:
+                self._check_call(types, attrs)
+                raise
             return inferred if isinstance(inferred, tuple) else (inferred,)
+        if attrs:
+            raise ArgumentError(f"{self.name}: takes no attribute {next(iter(attrs))}   [{self.formula}]")
         extents = notation.bind_extents(self.name, self.parsed, [t.shape for t in types])
         shape = tuple(e for axis in self.parsed.axes[self.parsed.result] for e in extents[axis])
         return (TensorType(self._result_dtype(types), shape),)
+
+    def _check_call(self, types: Sequence[TensorType], attrs: dict[str, Any]) -> None:
+        """Raise an ArgumentError when the shape rule cannot be called like this."""
+        assert self.infer_rule is not None
+        signature = inspect.signature(self.infer_rule)
+        try:
+            signature.bind(*types, **attrs)
+        except TypeError as error:
+            takes = ", ".join(signature.parameters)
+            raise ArgumentError(
+                f"{self.name}: takes {takes}, but got {len(types)} operands and attributes "
+                f"{', '.join(attrs) or 'none'} ({error})   [{self.formula}]"
+            ) from None
 
     def _result_dtype(self, types: Sequence[TensorType]) -> DType:
         if self.result == "bool":

@@ -13,7 +13,7 @@ from intaglio.graph.rules import Rule, RuleSet
 from intaglio.ops.registry import REGISTRY
 
 REDUCTIONS = ("sum", "prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or")
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "ijklmnopqrstuvwxyz"
 
 
 def _rules_of(op: str) -> list[Rule]:
