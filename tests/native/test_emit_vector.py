@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import cc
 import numpy as np
@@ -13,6 +14,7 @@ import intaglio.ops  # noqa: F401
 from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Program, Reduce, Store, block
 from intaglio.native.emit import emit_program
 from intaglio.native.targets import detect, find_target
+from intaglio.native.toolchain import available
 from intaglio.ops.expr import Const, Expr, IndexValue, Read, apply, cast, where
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType, f16, f32, f64, i8, i16, i32, i64, u32
@@ -204,7 +206,7 @@ def tile_program(m: int, n: int, k: int, rows: int, columns: int, lanes: int) ->
 
 
 @pytest.mark.parametrize("name", ["generic", "x86-64-v3", "x86-64-v4"])
-def test_register_tiles_stay_in_registers(name: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_register_tiles_stay_in_registers(name: str, tmp_path: Path) -> None:
     target = find_target(name)
     if target.vector_bytes > NATIVE.vector_bytes:
         pytest.skip("this machine has no such vectors")
@@ -248,3 +250,22 @@ def test_register_arrays_can_be_read_lane_by_lane() -> None:
     source = cc.run(cc.kernel_program(body, [x], [y]), {"x": given, "y": got}, *FAST, target=target)
     assert f"f32x{lanes} acc[2];" in source
     np.testing.assert_allclose(got, given[::-1] * 2 + given, rtol=1e-6)
+
+
+def test_clang_takes_vector_types(tmp_path: Path) -> None:
+    found = [t for t in available() if t.kind in ("zig", "clang")]
+    if not found:
+        pytest.skip("no clang")
+    target = find_target("x86-64-v3")
+    sources = [
+        emit_program(row_program(4 * target.lanes(dtype.size), target.lanes(dtype.size), dtype, make), target)
+        for dtype in (f32, i16)
+        for make in VALUES.values()
+    ]
+    sources.append(emit_program(tile_program(12, 64, 40, 6, 2, 8), target))
+    for k, source in enumerate(sources):
+        (tmp_path / f"p{k}.c").write_text(source.replace("test_", f"p{k}_"))
+    march = "-march=x86_64_v3" if found[0].kind == "zig" else "-march=x86-64-v3"
+    flags = ["-O1", march, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-c"]
+    command = [*found[0].command, *flags, *(str(path) for path in sorted(tmp_path.glob("*.c")))]
+    subprocess.run(command, check=True, cwd=tmp_path)

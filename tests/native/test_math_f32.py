@@ -8,8 +8,10 @@ import cc
 import numpy as np
 import pytest
 
-from intaglio.loop.ir import Buffer, For, Store, block
+from intaglio.loop.ir import Buffer, Call, For, Kernel, Program, Slice, Store, block
+from intaglio.native.emit import emit_program
 from intaglio.native.targets import find_target
+from intaglio.native.toolchain import Toolchain, available, build_shared
 from intaglio.ops.expr import Apply, Read
 from intaglio.shared.dtypes import f32
 from intaglio.shared.index import Var, var_index
@@ -140,3 +142,27 @@ def test_vector_form_equals_plain_form(fn: str) -> None:
     plain = apply_function(fn, [x], True)
     vector = apply_function(fn, [x], True, lanes=16)
     assert np.array_equal(plain.view(np.uint32) & 0x7FFFFFFF, vector.view(np.uint32) & 0x7FFFFFFF)
+
+
+@pytest.mark.parametrize("toolchain", available(), ids=lambda t: t.name)
+def test_every_compiler_keeps_the_bounds(toolchain: Toolchain) -> None:
+    x = samples(40)
+    given = Buffer("x", f32, (x.size,), "input")
+    index = Var("i", 0, x.size - 1)
+    outputs, kernels = [], []
+    for fn in UNARY:
+        y = Buffer(f"y_{fn}", f32, (x.size,), "output")
+        value = Apply(fn, (Read(given, (var_index(index),), f32),), f32)
+        body = block(For(index, x.size, block(Store(y, (var_index(index),), value))))
+        kernels.append(Kernel(fn, (given, y), (y,), body))
+        outputs.append(y)
+    calls = block(*(Call(k, tuple(Slice(b) for b in k.params)) for k in kernels))
+    program = Program("test", [given], outputs, kernels=kernels, phases={"forward": calls}, arena_bytes=0)
+    source = emit_program(program, GENERIC)
+    library = cc.load(build_shared(source, target=GENERIC, toolchain=toolchain, name="math"))
+    results = [np.zeros_like(x) for _ in UNARY]
+    cc.call(library, "test_run", [x, *results, np.zeros(1, np.uint8)])
+    for (fn, (exact, bound)), got in zip(UNARY.items(), results, strict=True):
+        with np.errstate(all="ignore"):
+            error = ulps(got, exact(x.astype(np.float64)))
+        assert error.max() <= bound, fn
