@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import time
 from pathlib import Path
 
 LIMIT_BYTES = 512 << 20
+ABANDONED_SECONDS = 24 * 3600
 
 
 def touch(path: Path) -> bool:
@@ -23,14 +26,17 @@ def touch(path: Path) -> bool:
 def trim(directory: Path, keep: Path, limit: int = LIMIT_BYTES) -> int:
     """Delete the files used longest ago until three quarters of `limit` bytes are left.
 
-    `keep` stays. Returns the bytes freed. Files that another process deletes meanwhile are no error,
-    and a library that a process has loaded stays valid there after it is deleted.
+    `keep` stays. Directories of builds that were killed go after a day. Returns the bytes freed. Files
+    that another process deletes meanwhile are no error, and a library that a process has loaded stays
+    valid there after it is deleted.
     """
     found: list[tuple[float, int, Path]] = []
     for entry in directory.iterdir():
         with contextlib.suppress(OSError):
             status = entry.stat()
-            if entry.is_file() and entry.stem != keep.stem:
+            if entry.is_dir() and time.time() - status.st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.is_file() and entry.stem != keep.stem:
                 found.append((status.st_mtime, status.st_size, entry))
     total = sum(size for _, size, _ in found)
     if total <= limit:

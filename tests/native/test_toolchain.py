@@ -262,6 +262,15 @@ def test_cache_is_bounded_and_forgets_the_oldest(tmp_path):
     assert native_cache.trim(tmp_path, keep=tmp_path / "1.so", limit=400) == 0
 
 
+def test_builds_that_were_killed_are_swept_away(tmp_path):
+    for name, age in ((".build-old", 2 * 24 * 3600), (".build-new", 60)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.so").write_bytes(bytes(10))
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    native_cache.trim(tmp_path, keep=tmp_path / "x.so")
+    assert [p.name for p in tmp_path.iterdir()] == [".build-new"]
+
+
 def test_flags_follow_kind_and_target():
     wide = Target("avx512", vector_bytes=64, flags=("-march=native",))
     gcc = tc.Toolchain("gcc", ("gcc",), "gcc", "1", "PATH")
