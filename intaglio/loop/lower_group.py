@@ -15,8 +15,8 @@ from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Place
 from intaglio.loop.fuse import Fusion, Group
-from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Slice, Space, Stmt, Store, block
-from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
+from intaglio.loop.ir import Alloc, Block, Buffer, For, LoopKind, Slice, Space, Stmt, Store, block
+from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast, where
 from intaglio.ops.movement import flat_index
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
@@ -25,6 +25,7 @@ from intaglio.shared.types import TensorType
 
 LOCAL_BYTES = 16 << 10
 CHEAP = 2
+UNROLLED = 16
 AXES = "ijklmnpq"
 
 Bound = Callable[[Place], Expr]
@@ -52,12 +53,19 @@ def axis_variable(number: int, extent: IndexLike) -> IndexLike:
     return 0 if extent == 1 else variable(name, extent)
 
 
-def loops_over(variables: Place, shape: Place, body: Block) -> Block:
-    """Serial loops, the first axis outermost; axes of extent 1 get none."""
+def loops_over(variables: Place, shape: Place, body: Block, kind: LoopKind = "serial") -> Block:
+    """Loops of a kind, the first axis outermost; axes of extent 1 get none."""
     for index, extent in reversed(list(zip(variables, shape, strict=True))):
         if isinstance(index, Index):
-            body = block(For(index.terms[0][0], extent, body))  # type: ignore[arg-type]
+            body = block(For(index.terms[0][0], extent, body, kind))  # type: ignore[arg-type]
     return body
+
+
+def small_loops(shape: Place) -> LoopKind:
+    """`unroll` for loops of a few iterations in all, such as a pooling window: the loop around them can then
+    become vectors."""
+    size = product(shape)
+    return "unroll" if isinstance(size, int) and size <= UNROLLED else "serial"
 
 
 @dataclass
@@ -209,17 +217,29 @@ class Segment:
 
 def argument_update(
     node: Node, best: Buffer, place: Buffer, value: Expr, reduced: Place, shape: Place
-) -> Stmt:
-    """`if value beats best: best, place = value, index`; the first wins, and NaN wins over numbers."""
-    held = Read(best, (), best.dtype)
-    left, right = (held, value) if node.op.combine == "argmax" else (value, held)
+) -> list[Stmt]:
+    """Keep the better of two elements and its index: the first wins, and NaN wins over numbers.
+
+    Without a branch, so that loops around it become vectors.
+    """
+    candidate = Buffer("candidate", best.dtype, (), "local", "register")
+    wins = Buffer("wins", dtypes.bool_, (), "local", "register")
+    new, held, won = (Read(b, (), b.dtype) for b in (candidate, best, wins))
+    left, right = (held, new) if node.op.combine == "argmax" else (new, held)
     better: Expr = Apply("lt", (left, right), dtypes.bool_)
     if value.dtype.is_float:
-        is_nan = Apply("ne", (value, value), dtypes.bool_)
+        is_nan = Apply("ne", (new, new), dtypes.bool_)
         was_number = Apply("eq", (held, held), dtypes.bool_)
         better = Apply("or", (better, Apply("and", (is_nan, was_number), dtypes.bool_)), dtypes.bool_)
     at = IndexValue(flat_index(reduced, shape))
-    return If(better, block(Store(best, (), value), Store(place, (), at)))
+    return [
+        Alloc(candidate),
+        Store(candidate, (), value),
+        Alloc(wins),
+        Store(wins, (), better),
+        Store(place, (), where(won, at, Read(place, (), place.dtype))),
+        Store(best, (), where(won, new, held)),
+    ]
 
 
 def worth_threads(work: int | None) -> bool:

@@ -225,9 +225,7 @@ class _RowSegments:
             Alloc(place),
             Store(place, (), combine_identity("add", place.dtype)),
         ]
-        segment.stages.append(
-            lambda index: [argument_update(node, best, place, compute(index), index, shape)]
-        )
+        segment.stages.append(lambda index: argument_update(node, best, place, compute(index), index, shape))
         self.finish_reduction(segment, value, place)
 
     def loops(self, segment: Segment) -> Block:
