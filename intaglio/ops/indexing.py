@@ -8,13 +8,13 @@ import numpy as np
 
 from intaglio.ops import expr
 from intaglio.ops.dispatch import type_of
-from intaglio.ops.elementwise import apply
+from intaglio.ops.elementwise import apply, masked
 from intaglio.ops.expr import Expr, IndexValue
 from intaglio.ops.like import full_like, iota_like
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
-from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError
+from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from intaglio.shared.index import Dynamic, IndexLike, interval, minimum, upper, var_index
 from intaglio.shared.types import TensorType
 
@@ -127,15 +127,28 @@ def _scatter_array(x: Any, u: Any, *indices: Any, axes: Ints, mode: str) -> Any:
 
 
 def _scatter_gradient(g: Any, x: Any, u: Any, *rest: Any, axes: Ints, mode: str) -> list[Any]:
-    *indices, _ = rest
-    taken = apply("gather", g, *indices, axes=axes)
+    *indices, y = rest
     none = [None for _ in indices]
+    if mode == "mul":
+        raise UnsupportedError("scatter with mode 'mul' has no derivative", hint="use mode 'add' or 'set'")
+    if mode in ("max", "min"):
+        return [*_extreme_gradient(g, x, u, y, indices, axes), *none]
+    updates = lambda: apply("gather", g, *indices, axes=axes)
     if mode == "add":
-        return [g, taken, *none]
-    if mode != "set":
-        raise ArgumentError(f"scatter with mode {mode!r} has no derivative", hint="use mode 'add' or 'set'")
-    cleared = apply("scatter", g, full_like(u, 0.0), *indices, axes=axes, mode="set")
-    return [cleared, taken, *none]
+        return [g, updates, *none]
+    zeros = full_like(u, 0.0)
+    return [lambda: apply("scatter", g, zeros, *indices, axes=axes, mode="set"), updates, *none]
+
+
+def _extreme_gradient(g: Any, x: Any, u: Any, y: Any, indices: list[Any], axes: Ints) -> list[Any]:
+    """To the element and the updates that equal the result, in equal parts."""
+    own = apply("eq", x, y)
+    won = apply("eq", u, apply("gather", y, *indices, axes=axes))
+    dtype = type_of(g).dtype
+    count = apply("scatter", apply("cast", own, dtype=dtype), apply("cast", won, dtype=dtype), *indices,
+                  axes=axes, mode="add")  # fmt: skip
+    share = apply("div", g, count)
+    return [masked(own, share), lambda: masked(won, apply("gather", share, *indices, axes=axes))]
 
 
 @op

@@ -13,7 +13,7 @@ from intaglio.ops.expr import Const, Expr, all_of, in_range
 from intaglio.ops.like import constant_like, full_like
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
-from intaglio.shared.errors import DTypeError, ShapeError, UnsupportedError
+from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, interval, maximum, minimum, upper
 from intaglio.shared.types import TensorType
 
@@ -250,6 +250,8 @@ class concat:
 
     @staticmethod
     def infer(*xs: TensorType, axis: int) -> TensorType:
+        if not xs:
+            raise ArgumentError(f"concat: no operands   [{concat.formula}]")
         first = xs[0]
         if not 0 <= axis < first.rank:
             raise ShapeError(f"concat: axis {axis} of {first}")
