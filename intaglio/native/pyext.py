@@ -63,7 +63,9 @@ def _build(builder: Toolchain) -> Path:
     extra = [option for path in includes for option in ("-isystem", path)]
     if sys.platform == "darwin":
         extra += ["-undefined", "dynamic_lookup"]
-    return build_shared(about + source, target=GENERIC, toolchain=builder, name=_NAME, extra=extra)
+    return build_shared(
+        about + source, target=GENERIC, toolchain=builder, opt="fast-compile", name=_NAME, extra=extra
+    )
 
 
 def _import(path: Path) -> ModuleType:
