@@ -12,6 +12,7 @@ from intaglio.native.emit_kernel import KernelEmitter
 from intaglio.native.helpers import Helpers
 from intaglio.native.names import RESERVED, Names, sanitise
 from intaglio.native.print import print_unit
+from intaglio.ops.expr import Apply, Expr
 from intaglio.shared.target import Target
 
 _ORDER = (
@@ -64,8 +65,22 @@ def describe(program: Program, target: Target) -> tuple[str, ...]:
 
 
 def is_ordered(program: Program) -> bool:
-    """Whether some reduction's order is part of its meaning, so that nothing may be contracted."""
-    return any(isinstance(s, Reduce) and s.ordered for kernel in program.kernels for s in walk(kernel.body))
+    """Whether products go into a reduction with an order of its own: then nothing may be contracted."""
+    reductions = (s for kernel in program.kernels for s in walk(kernel.body) if isinstance(s, Reduce))
+    return any(s.ordered and _multiplies(s.value) for s in reductions)
+
+
+def _multiplies(value: Expr) -> bool:
+    stack, seen = [value], set()
+    while stack:
+        part = stack.pop()
+        if id(part) in seen or not isinstance(part, Apply):
+            continue
+        if part.fn == "mul" and part.dtype.is_float:
+            return True
+        seen.add(id(part))
+        stack.extend(part.args)
+    return False
 
 
 def required_flags(program: Program) -> tuple[str, ...]:

@@ -263,8 +263,7 @@ class KernelEmitter:
             assert isinstance(assigned, c.Assign)
             out[-1] = c.Declare(declared.type, declared.name, value=assigned.value)
             return True
-        declares = any(isinstance(s, c.Declare) for s in body)
-        out.extend([c.Scope(tuple(body))] if declares and out else body)
+        out.extend(body)
         return True
 
     def loop_around(self, loop: For, out: list[c.Stmt], emit: Callable[[Block, list[c.Stmt]], None]) -> None:

@@ -158,6 +158,8 @@ def _place(made: Plan) -> None:
         node = made.nodes[number]
         if not node.reached:
             continue
+        if node.branch is not None and node.safe and isinstance(node.value, Read) and node.value.index:
+            node.kept = True  # a load that a branch may skip keeps compilers from making vectors
         if node.kept and node.safe:
             node.branch = None
         is_where = isinstance(node.value, Apply) and node.value.fn == "where"

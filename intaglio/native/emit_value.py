@@ -136,11 +136,25 @@ class ValueEmitter:
         wide = dtype.arithmetic
         if wide != dtype:
             args = tuple(functions.convert(a, dtype, wide, self.helpers) for a in args)
-        small = self.range_of(number) is not None
+        small = wide.is_integer and self.range_of(number) is not None
         made = functions.spell(value.fn, wide, args, self.helpers, small=small)
+        if isinstance(made, c.Binary) and made.op in ("&&", "||") and self._loads_safely(number):
+            made = c.Binary(made.op[0], made.a, made.b)
         return (
             made if value.dtype == dtypes.bool_ else functions.convert(made, wide, value.dtype, self.helpers)
         )
+
+    def _loads_safely(self, number: int) -> bool:
+        """Whether a condition compares elements that may be loaded at any time: then it needs no branches,
+        which keep compilers from making vectors."""
+        stack, loads = [number], False
+        while stack:
+            node = self.plan.nodes[stack.pop()]
+            if not node.safe:
+                return False
+            loads = loads or isinstance(node.value, Read)
+            stack.extend(node.children)
+        return loads
 
     def _converted(self, value: Apply, child: int) -> c.Expr:
         inner = self.plan.nodes[child].value

@@ -31,11 +31,12 @@ _LONGEST = 48
 
 
 def sanitise(name: str) -> str:
-    """A legal C identifier near to a name: other characters become `_`, and it starts with a letter."""
+    """A legal C identifier near to a name: `0.weight` becomes `weight_0`."""
     text = re.sub(r"[^A-Za-z0-9_]+", "_", name)
     text = re.sub(r"__+", "_", text).strip("_")[:_LONGEST].rstrip("_")
     if not text or not text[0].isalpha():
-        text = f"v_{text}" if text else "v"
+        number, _, rest = text.partition("_")
+        text = f"{rest}_{number}" if rest[:1].isalpha() else f"v_{text}" if text else "v"
     return text
 
 

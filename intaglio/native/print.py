@@ -27,7 +27,6 @@ from intaglio.native.tree import (
     Name,
     Number,
     Remark,
-    Scope,
     Stmt,
     Struct,
     Type,
@@ -133,7 +132,7 @@ def _statements(body: Iterable[Stmt], depth: int) -> Iterator[str]:
 
 def _statement(statement: Stmt, depth: int) -> Iterator[str]:
     indent = INDENT * depth
-    if isinstance(statement, (Loop, WhileLoop, Branch, Scope)):
+    if isinstance(statement, (Loop, WhileLoop, Branch)):
         yield from _compound(statement, depth)
     elif isinstance(statement, Remark):
         yield comment([statement.text], indent)
@@ -161,7 +160,7 @@ def _statement(statement: Stmt, depth: int) -> Iterator[str]:
         yield from _assigned(f"{indent}return ", statement.value, indent)
 
 
-def _compound(statement: Loop | WhileLoop | Branch | Scope, depth: int) -> Iterator[str]:
+def _compound(statement: Loop | WhileLoop | Branch, depth: int) -> Iterator[str]:
     indent = INDENT * depth
     if isinstance(statement, Loop):
         for hint in statement.hints:
@@ -170,9 +169,6 @@ def _compound(statement: Loop | WhileLoop | Branch | Scope, depth: int) -> Itera
         yield from _statements(statement.body, depth + 1)
     elif isinstance(statement, WhileLoop):
         yield from _assigned(f"{indent}while (", statement.condition, indent, ") {")
-        yield from _statements(statement.body, depth + 1)
-    elif isinstance(statement, Scope):
-        yield f"{indent}{{"
         yield from _statements(statement.body, depth + 1)
     else:
         yield from _assigned(f"{indent}if (", statement.condition, indent, ") {")

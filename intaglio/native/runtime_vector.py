@@ -85,17 +85,17 @@ def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:
     t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
     plain = word in _OPERATORS and dtype.kind != "int"
     lines, half = [], lanes // 2
-    while half:
+    while half > 1:
         pair = f"y[i] {_OPERATORS[word]} y[i + {half}]" if plain else f"{word}_{dtype}(y[i], y[i + {half}])"
         lines.append(f"    for (int i = 0; i < {half}; i++) {{\n        y[i] = {pair};\n    }}")
         half //= 2
-    body = "\n".join(lines)
+    last = f"y[0] {_OPERATORS[word]} y[1]" if plain else f"{word}_{dtype}(y[0], y[1])"
+    body = "".join(line + "\n" for line in lines)
     text = f"""/* the {operation} of the lanes: halves are combined until one is left */
 static inline {t} {operation}_{v}({v} x) {{
     {t} y[{lanes}];
     *({v}_u *)y = x;
-{body}
-    return y[0];
+{body}    return {last};
 }}"""
     return Helper(text, (v,) if plain else (v, f"{word}_{dtype}"))
 

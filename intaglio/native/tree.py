@@ -150,13 +150,6 @@ class WhileLoop:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Statements in braces of their own."""
-
-    body: tuple[Stmt, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Remark:
     text: str
 
@@ -171,7 +164,7 @@ class Break:
     """Leaves the innermost loop."""
 
 
-Stmt: TypeAlias = Union[Declare, Assign, Do, Loop, Branch, WhileLoop, Scope, Remark, Return, Break]
+Stmt: TypeAlias = Union[Declare, Assign, Do, Loop, Branch, WhileLoop, Remark, Return, Break]
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,4 +180,6 @@ def test_names_are_legal_unique_and_repeatable() -> None:
     text = "".join(f"int {name}(void);\n" for name in first) + "#include <math.h>\n#include <stdint.h>\n"
     assert cc.build(text + "int main_(void) { return 0; }\n", *cc.STRICT)
     assert sanitise("conv1.weight") == "conv1_weight"
+    assert sanitise("0.weight") == "weight_0"
+    assert sanitise("7") == "v_7"
     assert len(sanitise("x" * 500)) <= 48
