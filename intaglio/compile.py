@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from intaglio.compiled import Compiled
+from intaglio.graph.freeze import freeze_states
 from intaglio.graph.ir import Graph
 from intaglio.graph.passes import PASSES
 from intaglio.graph.spec import verify as verify_graph
@@ -232,23 +233,12 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
             )
         from intaglio.array.trace import trace
 
-        return freeze(trace(model, tuple(example_inputs)).graph)
+        graph = trace(model, tuple(example_inputs)).graph
+        return freeze_states(graph, [state.data.copy() for state in graph.states if state.data is not None])
     raise ArgumentError(
         f"compile: cannot compile a {type(model).__name__}",
         hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module",
     )
-
-
-def freeze(graph: Graph) -> Graph:
-    """States that no call changes become constants, with their present content, in place; returns it."""
-    changed = {state for state, _ in graph.updates}
-    for value in [v for v in graph.states if v not in changed]:
-        assert value.data is not None
-        value.source = "constant"
-        value.data = value.data.copy()
-        graph.states.remove(value)
-        graph.constants.append(value)
-    return graph
 
 
 def _verified(name: str, check: Callable[[Any], None], show: Callable[[Any], str], program: Any) -> None:
