@@ -273,3 +273,37 @@ def test_the_forward_loop_runs_once_after_the_passes() -> None:
     arrays = numbers((3,), (4, 3), (3, 3), ())
     for a, b in zip(graph.run(*arrays), after.run(*arrays), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_weight_gradients_are_contracted_behind_the_loop() -> None:
+    body = Graph("step")
+    h, x = body.input(TensorType(f64, (2, 3)), "h"), body.input(TensorType(f64, (2, 3)), "x")
+    w, b = body.input(TensorType(f64, (3, 3)), "w"), body.input(TensorType(f64, (3,)), "b")
+    body.set_outputs([prim.tanh(prim.dot(h, w, spec="nk,ko->no") + x + b)])
+    graph = Graph()
+    shapes = [(2, 3), (6, 2, 3), (3, 3), (3,)]
+    operands = [graph.input(TensorType(f64, shape)) for shape in shapes]
+    loss = total(prim.scan(*operands, body=body, n_carry=1, n_xs=1, reverse=False, length=6))
+    graph.set_outputs([loss, *gradient(graph, loss, graph.inputs)])
+    after = optimise(graph)
+    forward, backward = (node for node in after.nodes if node.op.name == "scan")
+    assert (forward.attrs["n_carry"], backward.attrs["n_carry"]) == (1, 1)
+    assert [node.attrs["spec"] for node in after.nodes if node.op.name == "dot"] == ["tnk,tno->ko"]
+    arrays = numbers(*shapes)
+    for a, b in zip(graph.run(*arrays), after.run(*arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("function", "hoisted"), [(lambda x: x, True), (prim.exp, False)])
+def test_a_sum_with_a_start_is_hoisted_with_it(function: Callable[[Value], Value], hoisted: bool) -> None:
+    """Not when the summands would take much more memory than their sum: exp(x) is three times its size."""
+    body = Graph("body")
+    acc, x = body.input(TensorType(f64, (2,)), "acc"), body.input(TensorType(f64, (3, 2)), "x")
+    body.set_outputs([acc + prim.sum(function(x), axes=(0,))])
+    graph = Graph()
+    start, xs = graph.input(TensorType(f64, (2,)), "start"), graph.input(TensorType(f64, (4, 3, 2)), "xs")
+    graph.set_outputs([prim.scan(start, xs, body=body, n_carry=1, n_xs=1, reverse=False, length=4)])
+    after = optimise(graph)
+    assert [node.op.name for node in after.nodes] == (["sum", "add"] if hoisted else ["scan"])
+    arrays = numbers((2,), (4, 3, 2))
+    np.testing.assert_allclose(after.run(*arrays)[0], graph.run(*arrays)[0], rtol=1e-12)

@@ -40,7 +40,7 @@ def bindings(graph: Graph, sample: str) -> dict[str, Any]:
             env[name] = dtypes.BY_NAME[text] if text in dtypes.BY_NAME else ast.literal_eval(text)
             continue
         name, kind, extents = operand.groups()
-        shape = tuple(map(int, extents.split(",")))
+        shape = tuple(map(int, filter(None, extents.split(","))))
         if kind in dtypes.BY_NAME:
             env[name] = graph.input(TensorType(dtypes.BY_NAME[kind], shape), name)
         else:

@@ -13,6 +13,7 @@ from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.passes.fold_constant import fold_constant
 from intaglio.graph.passes.fold_scale_axis import fold_scale_axis
+from intaglio.graph.passes.hoist_reductions import hoist_reductions
 from intaglio.graph.passes.merge_loops import merge_loops
 from intaglio.graph.passes.simplify_inference import simplify_inference
 from intaglio.graph.passes.simplify_reductions import simplify_reductions
@@ -33,6 +34,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("FoldConstant", 2, fold_constant),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
     Pass("SimplifyReductions", 3, simplify_reductions),
+    Pass("HoistReductions", 3, hoist_reductions),
     Pass("EliminateCommonSubexpr", 3, eliminate_common_subexpr),
     Pass("FoldScaleAxis", 3, fold_scale_axis),
     Pass("CombineParallelConv2D", 3, combine_parallel_conv2d),

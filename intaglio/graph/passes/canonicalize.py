@@ -115,6 +115,18 @@ RULES = RuleSet(
             sample="x: f32[4], r=(1, 4), s=(3, 4)",
         ),
         Rule(
+            "reshape_repeated",
+            "reshape(broadcast(x, shape=r), shape=s) -> broadcast(x, shape=s)",
+            when="x.shape == ()",
+            sample="x: f32[], r=(4,), s=(4, 1)",
+        ),
+        Rule(
+            "transpose_repeated",
+            "transpose(broadcast(x, shape=r), perm=p) -> broadcast(x, shape=result.shape)",
+            when="x.shape == ()",
+            sample="x: f32[], r=(4, 3), p=(1, 0)",
+        ),
+        Rule(
             "reshape_number",
             "reshape(c, shape=s) -> broadcast(scalar(c), shape=s)",
             when="is_spread(c)",
