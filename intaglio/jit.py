@@ -35,6 +35,10 @@ class _Program:
         self.bound: list[Any] = [None] * len(traced.states)
         self.host = [np.zeros(()) for _ in traced.host]
 
+    def holds(self) -> bool:
+        """Whether everything that decided what was recorded is still the same."""
+        return all(read() == value for read, value in self.traced.guards)
+
     def __call__(self, arrays: list[Any]) -> Any:
         for position, x in enumerate(self.traced.states):
             array = x._array
@@ -74,6 +78,9 @@ class Jitted:
             raise ArgumentError(
                 f"{self.function.__name__}: arguments must be tensors, arrays or plain values", where=caller()
             ) from None
+        if program is not None and not program.holds():
+            program = None
+            del self.programs[key]
         if program is None or not self.seen.unchanged():
             if not self.seen.same():
                 self.programs.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, TraceError
 from intaglio.shared.types import TensorType
 from intaglio.shared.where import caller
+
+T = TypeVar("T")
+Guard = tuple[Callable[[], Any], Any]
 
 
 class Trace:
@@ -35,6 +38,7 @@ class Trace:
         self.captured: dict[int, tuple[Tensor, Value]] = {}
         self.host: list[Callable[[], float]] = []
         self.host_values: list[Value] = []
+        self.guards: list[Guard] = []
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: dict[str, Any]) -> tuple[Tensor, ...]:
         """Append an operator."""
@@ -104,10 +108,8 @@ def recording(trace: Trace) -> Iterator[None]:
 def host_scalar(read: Callable[[], float]) -> Any:
     """A number of Python's side that may change from call to call, such as a learning rate: the number
     itself eagerly, and while tracing a Tensor (f64) that is read anew at each call."""
-    trace = mode.trace
-    while isinstance(trace, Trace) and trace.outer is not None:
-        trace = trace.outer
-    if not isinstance(trace, Trace):
+    trace = _outermost()
+    if trace is None:
         return read()
     value = trace.graph.input(TensorType(dtypes.f64, ()), "host")
     trace.host.append(read)
@@ -115,17 +117,35 @@ def host_scalar(read: Callable[[], float]) -> Any:
     return Tensor._traced(value, trace)
 
 
+def host_static(read: Callable[[], T]) -> T:
+    """A plain value of Python's side that decides what is recorded. A change of it before a later call
+    leads to a new recording."""
+    value, trace = read(), _outermost()
+    if trace is not None:
+        trace.guards.append((read, value))
+    return value
+
+
+def _outermost() -> Trace | None:
+    trace = mode.trace
+    while isinstance(trace, Trace) and trace.outer is not None:
+        trace = trace.outer
+    return trace if isinstance(trace, Trace) else None
+
+
 @dataclass
 class Traced:
     """A recorded function.
 
     `states` are the outside tensors in the order of the graph's states, `host` what is read at each call
-    (inputs behind the arguments), `rebuild` makes the function's result from the list of outputs.
+    (inputs behind the arguments), `guards` what must still be the same for the recording to hold, `rebuild`
+    makes the function's result from the list of outputs.
     """
 
     graph: Graph
     states: list[Tensor]
     host: list[Callable[[], float]]
+    guards: list[Guard]
     rebuild: Callable[[list[Any]], Any]
 
 
@@ -201,7 +221,7 @@ def trace(
             graph.update(value, recorder.latest[id(x)])
             x._version += 1
     _order_host_inputs(graph, recorder)
-    return Traced(graph, states, recorder.host, lambda outputs: unflatten(shape, outputs))
+    return Traced(graph, states, recorder.host, recorder.guards, lambda outputs: unflatten(shape, outputs))
 
 
 def _order_host_inputs(graph: Graph, recorder: Trace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, read
+from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, is_set, read
 from intaglio.array.tensor import Tensor
 from intaglio.array.trace import host_scalar
 from intaglio.ops.compositions import optimizers
@@ -52,7 +52,7 @@ class Adam(Optimizer):
             )
 
     def _names(self, group: Group) -> list[str]:
-        return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        return ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if is_set(group, "amsgrad") else [])]
 
     def _counts(self, group: Group) -> bool:
         return True
@@ -63,7 +63,7 @@ class Adam(Optimizer):
             "beta1": host_scalar(lambda: group["betas"][0]),
             "beta2": host_scalar(lambda: group["betas"][1]),
         }
-        if group["weight_decay"]:
+        if is_set(group, "weight_decay"):
             hyper["weight_decay"] = read(group, "weight_decay")
         return hyper | {"decoupled": self.decoupled}
 

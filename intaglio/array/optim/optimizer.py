@@ -13,7 +13,7 @@ import numpy as np
 
 from intaglio.array.data import as_array
 from intaglio.array.tensor import Tensor, enable_grad, no_grad, tensor
-from intaglio.array.trace import host_scalar
+from intaglio.array.trace import host_scalar, host_static
 from intaglio.shared.errors import ArgumentError, ShapeError
 from intaglio.shared.regions import phase
 
@@ -85,12 +85,13 @@ class Optimizer:
     def _complete(self, group: Group) -> None:
         """Make the state that the group's settings need and that is not there yet."""
         shared: Tensor | None = None
+        counts, names = self._counts(group), self._names(group)
         for p in group["params"]:
             state = self.state.setdefault(p, {})
-            if self._counts(group) and "step" not in state:
+            if counts and "step" not in state:
                 shared = tensor(np.zeros((), np.float64)) if shared is None else shared
                 state["step"] = shared
-            for name in self._names(group):
+            for name in names:
                 if name not in state:
                     state[name] = tensor(np.zeros(p.shape, p.dtype.numpy))
 
@@ -115,14 +116,14 @@ class Optimizer:
         self._complete(group)
         params = [p for p in group["params"] if p.grad is not None]
         self._separate_steps(group, params)
-        hyper = self._hyper(group)
+        hyper, maximize = self._hyper(group), is_set(group, "maximize")
         extras: dict[int, Mapping[str, Any]] = {}
         for p in params:
             state = self.state[p]
             count = state.get("step")
             if id(count) not in extras:
                 extras[id(count)] = {} if count is None else self._begin(count, group, hyper)
-            g = -p.grad if group.get("maximize") else p.grad
+            g = -p.grad if maximize else p.grad
             results = self._update(p, g, state, {**hyper, **extras[id(count)]})
             for name, value in results.items():
                 (p if name == "p" else state[name]).copy_(value)
@@ -197,3 +198,8 @@ class Optimizer:
 def read(group: Group, name: str) -> Any:
     """A setting of a group: a number, or under tracing a Tensor that is read from the group at each call."""
     return host_scalar(lambda: group[name])
+
+
+def is_set(group: Group, name: str) -> bool:
+    """Whether a setting is true or not zero; a compiled step is recorded anew when that changes."""
+    return host_static(lambda: bool(group[name]))

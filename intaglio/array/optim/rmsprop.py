@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, read
+from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, is_set, read
 from intaglio.array.tensor import Tensor
 from intaglio.ops.compositions import optimizers
 from intaglio.shared.errors import ArgumentError
@@ -48,14 +48,14 @@ class RMSprop(Optimizer):
     def _names(self, group: Group) -> list[str]:
         return [
             "square_avg",
-            *(["grad_avg"] if group["centered"] else []),
-            *(["momentum_buffer"] if group["momentum"] else []),
+            *(["grad_avg"] if is_set(group, "centered") else []),
+            *(["momentum_buffer"] if is_set(group, "momentum") else []),
         ]
 
     def _hyper(self, group: Group) -> dict[str, Any]:
         hyper = {name: read(group, name) for name in ("lr", "alpha", "eps")}
         for name in ("weight_decay", "momentum"):
-            if group[name]:
+            if is_set(group, name):
                 hyper[name] = read(group, name)
         return hyper
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, read
+from intaglio.array.optim.optimizer import Group, Optimizer, Parameters, State, is_set, read
 from intaglio.array.tensor import Tensor
 from intaglio.ops.compositions import optimizers
 from intaglio.ops.registry import prim
@@ -52,16 +52,16 @@ class SGD(Optimizer):
             )
 
     def _names(self, group: Group) -> list[str]:
-        return ["momentum_buffer"] if group["momentum"] else []
+        return ["momentum_buffer"] if is_set(group, "momentum") else []
 
     def _counts(self, group: Group) -> bool:
-        return bool(group["momentum"] and group["dampening"])
+        return is_set(group, "momentum") and is_set(group, "dampening")
 
     def _hyper(self, group: Group) -> dict[str, Any]:
-        hyper: dict[str, Any] = {"lr": read(group, "lr"), "nesterov": group["nesterov"]}
-        if group["weight_decay"]:
+        hyper: dict[str, Any] = {"lr": read(group, "lr"), "nesterov": is_set(group, "nesterov")}
+        if is_set(group, "weight_decay"):
             hyper["weight_decay"] = read(group, "weight_decay")
-        if group["momentum"]:
+        if is_set(group, "momentum"):
             hyper["momentum"] = read(group, "momentum")
         return hyper
 
