@@ -14,7 +14,7 @@ import numpy as np
 from intaglio.ops import expr
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.expr import Expr
-from intaglio.ops.registry import REGISTRY, op, prim
+from intaglio.ops.registry import REGISTRY, constant, op, prim
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import DTypeError
@@ -78,7 +78,7 @@ class floor_div:
 
     formula = "c[*i] = floor_div(a[*i], b[*i])"
     ref = np.floor_divide
-    grad = lambda g, a, b, c: [None, None]
+    grad = constant
     domain = (0.5, 4.0)
 
 
@@ -193,7 +193,7 @@ class sign:
 
     formula = "y[*i] = sign(x[*i])"
     ref = np.sign
-    grad = lambda g, x, y: [None]
+    grad = constant
 
 
 def _exact_on_integers(function: Any) -> Any:
@@ -206,7 +206,7 @@ class floor:
 
     formula = "y[*i] = floor(x[*i])"
     ref = _exact_on_integers(np.floor)
-    grad = lambda g, x, y: [None]
+    grad = constant
 
 
 @op
@@ -215,7 +215,7 @@ class ceil:
 
     formula = "y[*i] = ceil(x[*i])"
     ref = _exact_on_integers(np.ceil)
-    grad = lambda g, x, y: [None]
+    grad = constant
 
 
 @op
@@ -224,7 +224,7 @@ class round_:
 
     formula = "y[*i] = round(x[*i])"
     ref = _exact_on_integers(np.rint)
-    grad = lambda g, x, y: [None]
+    grad = constant
 
 
 @op
@@ -233,7 +233,7 @@ class trunc:
 
     formula = "y[*i] = trunc(x[*i])"
     ref = _exact_on_integers(np.trunc)
-    grad = lambda g, x, y: [None]
+    grad = constant
 
 
 def _where_gradient(g: Any, condition: Any, a: Any, b: Any, c: Any) -> list[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from intaglio.ops.dispatch import broadcast_shapes, type_of
 from intaglio.ops.expr import Expr
-from intaglio.ops.registry import REGISTRY, op
+from intaglio.ops.registry import REGISTRY, constant, op
 from intaglio.shared.errors import ShapeError
 from intaglio.shared.index import IndexLike, product
 from intaglio.shared.types import TensorType
@@ -122,5 +122,5 @@ class detach:
     kind = "view"
     formula = "y[*i] = x[*i]"
     ref = lambda x: x
-    grad = lambda g, x, y: [None]
+    grad = constant
     accepts = "any"

@@ -11,8 +11,8 @@ Fields of a declaration:
 * `ref`: NumPy oracle, `ref(*arrays, **attrs)`; a tuple when there are several results.
 * `grad`: `grad(g, *operands, y, **attrs)` -> one gradient per operand, written with tensor operations,
   so that one rule serves the eager tape, the graph and the tests. A gradient may be None (zero) or a
-  function without arguments, called only when that operand is differentiated by. `g` and `y` are tuples
-  when the operator has several results.
+  function without arguments, called only when that operand is differentiated by; `constant` stands for
+  zero gradients. `g` and `y` are tuples when the operator has several results.
 * `infer`: `infer(*types, **attrs)` -> type or tuple of types; derived from the formula if absent.
 * `element`: `element(i, *operands, **attrs)` -> the scalar at output index `i`, for views; an operand
   is read by `x[index]` and has `.type`.
@@ -198,6 +198,11 @@ def op(declaration: type) -> Op:
 
 def _plain(function: Any) -> Any:
     return function.__func__ if isinstance(function, staticmethod) else function
+
+
+def constant(*operands: Any, **attrs: Any) -> Sequence[Any]:
+    """The derivative of an operator that is constant almost everywhere: zero for every operand."""
+    return [None] * (len(operands) - 2)
 
 
 class Primitives:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from intaglio.ops.registry import Op
+from intaglio.ops.registry import Op, constant
 from intaglio.shared.errors import UnsupportedError
 
 
@@ -32,7 +32,7 @@ def pull_back(records: Sequence[Record], seeds: Mapping[Any, Any], wanted: Itera
     reached = set(wanted)
     needed = []
     for record in records:
-        if any(value in reached for value in record.inputs):
+        if record.op.grad is not constant and any(value in reached for value in record.inputs):
             reached.update(record.outputs)
             needed.append(record)
     gradients = dict(seeds)
