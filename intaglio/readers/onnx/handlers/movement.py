@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.graph.ir import Value
+from intaglio.ops.compositions import indexing
 from intaglio.ops.dispatch import broadcast_shapes, type_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.handlers.elementwise import is_symbolic
@@ -150,7 +151,8 @@ def gather(call: OnnxCall, x: Operand, indices: Operand) -> Any:
     axis = axis + len(x.shape) if axis < 0 else axis
     if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray):
         return np.take(x, indices, axis)
-    return lookup("gather")(x, indices, axis=axis)
+    x = call.importer.as_value(x)
+    return indexing.get_items(x, [None] * axis + [call.importer.as_value(indices)])
 
 
 @onnx_op("Split")

@@ -1,0 +1,112 @@
+"""ONNX models, imported and compiled, against ONNX's own reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from intaglio.compile import compile_graph
+from intaglio.readers.onnx import load
+from intaglio.shared.errors import FileFormatError, UnsupportedError
+
+RNG = np.random.default_rng(0)
+
+
+def f32(*shape: int) -> Any:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: dict[str, Any],
+    weights: dict[str, Any] | None = None,
+    opset: int = 18,
+) -> onnx.ModelProto:
+    infos = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in inputs.items()
+    ]
+    tensors = [numpy_helper.from_array(a, n) for n, a in (weights or {}).items()]
+    result = helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)
+    graph = helper.make_graph(list(nodes), "g", infos, [result], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def node(op: str, *inputs: str, out: str = "y", **attrs: Any) -> onnx.NodeProto:
+    return helper.make_node(op, list(inputs), [out], **attrs)
+
+
+X = {"x": f32(2, 3, 4)}
+CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = {
+    "gemm": ([node("Gemm", "x", "w", "b", transB=1, alpha=0.5)], {"x": f32(3, 4)}, {"w": f32(5, 4), "b": f32(5)}),
+    "matmul_batched": ([node("MatMul", "x", "w")], {"x": f32(2, 1, 3, 4)}, {"w": f32(5, 4, 2)}),
+    "chain": ([node("Exp", "x", out="e"), node("Add", "e", "x", out="s"), node("Tanh", "s")], X, {}),
+    "reduce_mean": ([node("ReduceMean", "x", "axes", keepdims=0)], X, {"axes": np.array([-1])}),
+    "logsumexp": ([node("ReduceLogSumExp", "x")], X, {}),
+    "argmax": ([node("ArgMax", "x", axis=1, keepdims=0)], X, {}),
+    "argmax_last": ([node("ArgMax", "x", axis=2, select_last_index=1)], X, {}),
+    "shape_arithmetic": ([
+        node("Shape", "x", out="s"), node("Gather", "s", "zero", out="n"), node("Unsqueeze", "n", "axes", out="u"),
+        node("Concat", "u", "rest", out="t", axis=0), node("Reshape", "x", "t")],
+        X, {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1])}),
+    "slice": ([node("Slice", "x", "a", "b", "k", "s")], X,
+              {"a": np.array([-1, 0]), "b": np.array([-100, 3]), "k": np.array([2, 1]), "s": np.array([-1, 2])}),
+    "split": ([helper.make_node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2), node("Mul", "a", "b")], X, {}),
+    "expand_tile": ([node("Tile", "x", "r")], X, {"r": np.array([1, 2, 1])}),
+    "where": ([node("Greater", "x", "z", out="c"), node("Where", "c", "x", "z")], X, {"z": f32(1, 3, 1)}),
+    "integer_division": ([node("Div", "x", "w")], {"x": np.array([-7, 7, -8], np.int32)},
+                         {"w": np.array([2, -2, 3], np.int32)}),
+    "gather_run_time": ([node("Gather", "w", "x")], {"x": np.array([[0, 2], [1, -1]])}, {"w": f32(3, 4)}),
+    "cast": ([node("Cast", "x", to=TensorProto.INT32)], X, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_the_reference(name: str) -> None:
+    nodes, inputs, weights = CASES[name]
+    proto = model(nodes, inputs, weights)
+    expected = ReferenceEvaluator(proto).run(None, inputs)[0]
+    got = compile_graph(load(proto), threads=1, opt="fast-compile").run(inputs)["y"]
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)
+
+
+def test_an_unknown_operator_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="NoSuchOperator"):
+        load(model([node("NoSuchOperator", "x")], X))
+
+
+def test_a_truncated_file_is_refused() -> None:
+    data = model([node("Exp", "x")], X, {"w": f32(64)}).SerializeToString()
+    with pytest.raises(FileFormatError):
+        load(data[: len(data) - 40])
+
+
+def test_a_future_operator_set_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="99"):
+        load(model([node("Exp", "x")], X, opset=99))
+
+
+def test_external_data_stays_inside_the_directory(tmp_path: Any) -> None:
+    proto = model([node("Add", "x", "w")], X, {"w": f32(4)})
+    weight = proto.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret.bin")
+    (tmp_path.parent / "secret.bin").write_bytes(bytes(16))
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(FileFormatError, match="outside"):
+        load(tmp_path / "m.onnx")
+
+
+def test_weights_that_do_not_fill_their_shape_are_refused() -> None:
+    proto = model([node("Add", "x", "w")], X, {"w": f32(4)})
+    proto.graph.initializer[0].dims[0] = 5
+    with pytest.raises(FileFormatError, match="bytes"):
+        load(proto)
