@@ -37,7 +37,7 @@ struct pool {
     } workers[];
 };
 
-enum { POOL_SPINS = 4000, POOL_MOST = 1024 };
+enum { POOL_SPINS = 4000, POOL_MOST = 1024, POOL_STACK = 4 << 20 };
 
 int getpid(void);
 
@@ -144,16 +144,20 @@ static void *pool_create(int threads) {
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->wake, NULL);
     atomic_flag_clear(&pool->busy);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, POOL_STACK);
     pool->threads = 1;
     for (int k = 0; k + 1 < threads; k++) {
         struct pool_worker *worker = &pool->workers[k];
         worker->pool = pool;
         worker->slice = k + 1;
-        if (pthread_create(&worker->thread, NULL, pool_work, worker) != 0) {
+        if (pthread_create(&worker->thread, &attributes, pool_work, worker) != 0) {
             break;
         }
         pool->threads++;
     }
+    pthread_attr_destroy(&attributes);
     if (pool->threads == 1) {
         pool_destroy(pool);
         return NULL;
