@@ -19,6 +19,7 @@ from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import DTypeError, IntaglioError, ShapeError
 from intaglio.shared.index import IndexLike
 from intaglio.shared.regions import Region, region
+from intaglio.shared.types import TensorType
 from intaglio.shared.where import caller
 
 P = ParamSpec("P")
@@ -65,12 +66,10 @@ def _arithmetic(arrays: Sequence[Any]) -> list[Any]:
 
 def type_of(value: Any) -> Any:
     """The TensorType of an array, tensor or graph value."""
-    from intaglio.shared.types import TensorType
-
     held = getattr(value, "type", None)
     if isinstance(held, TensorType):
         return held
-    array = np.asarray(value)
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
     return TensorType(dtypes.from_numpy(array.dtype), array.shape)
 
 
@@ -90,8 +89,11 @@ def _fit(op: Op, operands: list[Any], holder: Any) -> list[Any]:
     shapes = [type_of(x).shape for x in fitted]
     if all(s == shapes[0] for s in shapes):
         return fitted
-    shape = broadcast_shapes(op.name, shapes)
-    return [x if type_of(x).shape == shape else REGISTRY["broadcast"](x, shape=shape) for x in fitted]
+    whole = broadcast_shapes(op.name, shapes)
+    return [
+        x if shape == whole else REGISTRY["broadcast"](x, shape=whole)
+        for x, shape in zip(fitted, shapes, strict=True)
+    ]
 
 
 def _is_number(x: Any, holder: Any) -> bool:

@@ -83,6 +83,8 @@ _FROM_NUMPY: dict[np.dtype[np.generic], DType] = {_NUMPY[d.name]: d for d in ALL
 
 def from_numpy(dtype: object) -> DType:
     """The element type of a NumPy dtype (or anything `np.dtype` takes), in native byte order."""
+    if isinstance(dtype, np.dtype) and dtype in _FROM_NUMPY:
+        return _FROM_NUMPY[dtype]
     try:
         key = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
         return _FROM_NUMPY[key]
