@@ -16,6 +16,7 @@ from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, 
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
 from intaglio.loop.lower_rows import lower_rows
+from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
 from intaglio.shared.index import Index, Var, product, upper
 from intaglio.shared.regions import Region
@@ -142,7 +143,7 @@ class Lowering:
         if group.kind == "anchor":
             body, notes, extra = lower_anchor(lowering, self.target)
         else:
-            body = lower_rows(lowering, self.target)
+            body = tidy(lower_rows(lowering, self.target))
         return [self.finish_kernel(group, lowering, body, notes, extra)]
 
     def finish_kernel(

@@ -12,10 +12,12 @@ from intaglio.loop.lower_group import (
     axis_variable,
     combine_identity,
     loops_over,
+    small_loops,
     total_work,
     worth_threads,
 )
 from intaglio.loop.recipes.anchor import Anchor
+from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index
 from intaglio.shared.target import Target
@@ -30,7 +32,7 @@ def lower_anchor(
     nest = recipes.lower_anchor(_describe(lowering, anchor), target)
     if nest is not None:
         return nest.body, nest.notes, nest.scratch
-    return _plain_nest(lowering, anchor), ("plain nest",), ()
+    return tidy(_plain_nest(lowering, anchor)), ("plain nest",), ()
 
 
 def _describe(lowering: GroupLowering, anchor: Node) -> Anchor:
@@ -73,7 +75,7 @@ def _plain_nest(lowering: GroupLowering, anchor: Node) -> Block:
         body = block(
             Alloc(acc),
             Store(acc, (), combine_identity(combine, acc.dtype)),
-            loops_over(inner, shape, block(accumulate)),
+            loops_over(inner, shape, block(accumulate), small_loops(shape)),
             *finish(lowering, anchor, own, Read(acc, (), acc.dtype)),
         )
     nest = loops_over(own, value.shape, body)
@@ -95,6 +97,6 @@ def _argument(lowering: GroupLowering, anchor: Node, own: Place, inner: Place, t
         Store(best, (), combine_identity(anchor.op.combine or "argmax", element)),
         Alloc(place),
         Store(place, (), combine_identity("add", place.dtype)),
-        loops_over(inner, shape, block(update)),
+        loops_over(inner, shape, block(*update), small_loops(shape)),
         *finish(lowering, anchor, own, Read(place, (), place.dtype)),
     )
