@@ -8,94 +8,21 @@ simplification rests on `interval`: inclusive bounds, None where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, Union
+
+from intaglio.shared.atoms import Atom as Atom
+from intaglio.shared.atoms import Div as Div
+from intaglio.shared.atoms import Dynamic as Dynamic
+from intaglio.shared.atoms import Max as Max
+from intaglio.shared.atoms import Min as Min
+from intaglio.shared.atoms import Mod as Mod
+from intaglio.shared.atoms import Product as Product
+from intaglio.shared.atoms import Var as Var
 
 IndexLike: TypeAlias = Union[int, "Index"]
 Interval: TypeAlias = tuple[int | None, int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Var:
-    """A variable with inclusive bounds: a loop variable, or a dimension known only at run time."""
-
-    name: str
-    lo: int = 0
-    hi: int | None = None
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True, slots=True)
-class Div:
-    """`num // den`, rounding down, den > 0."""
-
-    num: Index
-    den: IndexLike
-
-    def __str__(self) -> str:
-        return f"({self.num}) // {_atomic(self.den)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Mod:
-    """`num % den`, never negative, den > 0."""
-
-    num: Index
-    den: IndexLike
-
-    def __str__(self) -> str:
-        return f"({self.num}) % {_atomic(self.den)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Min:
-    a: IndexLike
-    b: IndexLike
-
-    def __str__(self) -> str:
-        return f"min({self.a}, {self.b})"
-
-
-@dataclass(frozen=True, slots=True)
-class Max:
-    a: IndexLike
-    b: IndexLike
-
-    def __str__(self) -> str:
-        return f"max({self.a}, {self.b})"
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of two expressions neither of which is constant."""
-
-    a: Index
-    b: Index
-
-    def __str__(self) -> str:
-        return f"({self.a}) * ({self.b})"
-
-
-@dataclass(frozen=True, slots=True)
-class Dynamic:
-    """A value known only at run time (an element of an integer buffer), with inclusive bounds."""
-
-    value: Hashable
-    lo: int | None = None
-    hi: int | None = None
-
-    def __str__(self) -> str:
-        return f"[{self.value}]"
-
-
-Atom: TypeAlias = Var | Div | Mod | Min | Max | Product | Dynamic
-
-
-def _atomic(value: IndexLike) -> str:
-    return str(value) if isinstance(value, int) or value.is_atom else f"({value})"
 
 
 class Index:
@@ -176,7 +103,7 @@ class Index:
 
     def __mul__(self, other: IndexLike) -> IndexLike:
         if isinstance(other, Index):
-            return var_index(Product(*sorted((self, other), key=str)))
+            return _product(self, other)
         if not isinstance(other, int):
             return NotImplemented
         if other == 0:
@@ -244,12 +171,9 @@ def floordiv(num: IndexLike, den: IndexLike) -> IndexLike:
     if isinstance(den, Index):
         if isinstance(num, int):
             return 0 if num == 0 else var_index(Div(Index(num, ()), den))
-        if num.is_atom and isinstance(num.terms[0][0], Product):
-            product = num.terms[0][0]
-            if product.a == den:
-                return product.b
-            if product.b == den:
-                return product.a
+        exact = _divide(num, den)
+        if exact is not None:
+            return exact
         return var_index(Div(num, den))
     assert isinstance(num, Index)
     if den == 1:
@@ -272,7 +196,9 @@ def mod(num: IndexLike, den: IndexLike) -> IndexLike:
     if num == den or den == 1:
         return 0
     if isinstance(den, Index):
-        return 0 if num == 0 else var_index(Mod(num if isinstance(num, Index) else Index(num, ()), den))
+        if num == 0 or (isinstance(num, Index) and _divide(num, den) is not None):
+            return 0
+        return var_index(Mod(num if isinstance(num, Index) else Index(num, ()), den))
     assert isinstance(num, Index)
     _, rest = _split(num, den)
     lo, hi = interval(rest)
@@ -280,6 +206,44 @@ def mod(num: IndexLike, den: IndexLike) -> IndexLike:
         return rest - den * (lo // den)
     assert isinstance(rest, Index)
     return var_index(Mod(rest, den))
+
+
+def _product(a: Index, b: Index) -> IndexLike:
+    """`a * b` with the numeric factor in front and the others in order, so that equal products are equal."""
+    (p, left), (q, right) = _factors(a), _factors(b)
+    factors = sorted((*left, *right), key=str)
+    total = factors[0]
+    for factor in factors[1:]:
+        total = var_index(Product(total, factor))
+    return total * (p * q)
+
+
+def _factors(value: Index) -> tuple[int, list[Index]]:
+    """A number and factors without one, whose product is the value."""
+    if len(value.terms) == 1 and not value.const:
+        atom, content = value.terms[0]
+        if isinstance(atom, Product):
+            return content, [*_factors(atom.a)[1], *_factors(atom.b)[1]]
+    else:
+        content = math.gcd(value.const, *(coef for _, coef in value.terms))
+    terms = tuple((atom, coef // content) for atom, coef in value.terms)
+    return content, [Index(value.const // content, terms)]
+
+
+def _divide(num: Index, den: Index) -> IndexLike | None:
+    """`num / den` when every term of `num` has all the factors of `den`; None otherwise."""
+    number, wanted = _factors(den)
+    total: IndexLike = 0
+    for atom, coef in (*num.terms, *([(None, num.const)] if num.const else [])):
+        left = [] if atom is None else _factors(var_index(atom))[1]
+        for factor in wanted:
+            if factor not in left:
+                return None
+            left.remove(factor)
+        if coef % number:
+            return None
+        total = total + product(tuple(left)) * (coef // number)
+    return total
 
 
 def _split(num: Index, den: int) -> tuple[IndexLike, IndexLike]:

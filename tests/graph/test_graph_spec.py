@@ -152,7 +152,7 @@ def test_errors_show_the_node_and_the_users_line() -> None:
     with pytest.raises(VerifyError) as caught:
         verify(graph)
     assert "%sum: f32[2] = sum(%exp: f32[2,3])" in str(caught.value)
-    assert "test_spec.py" in str(caught.value)
+    assert "test_graph_spec.py" in str(caught.value)
 
 
 def loop(body: Graph) -> Graph:
