@@ -97,7 +97,7 @@ def _scan_eagerly(
 
 
 def cond(predicate: Any, then: Callable[..., Any], orelse: Callable[..., Any], *operands: Any) -> Any:
-    """`then(*operands)` if the predicate holds, else `orelse(*operands)`; both give results of one structure."""
+    """`then(*operands)` if the predicate holds, else `orelse(*operands)`; the results are alike in structure."""
     if mode.trace is None:
         return then(*operands) if bool(predicate) else orelse(*operands)
     leaves, tree = _tensors(operands)

@@ -6,18 +6,26 @@ runs its NumPy oracle or appends to the graph, and, when a derivative may be wan
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from contextlib import ContextDecorator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from intaglio.array.methods import Methods
+from intaglio.array.mode import (
+    Array,
+    Recorder,
+    enable_grad,
+    is_grad_enabled,
+    mode,
+    no_grad,
+    note_change,
+    set_grad_enabled,
+)
+from intaglio.array.tape import Record, accumulate, derivatives
 from intaglio.graph.ir import Value
 from intaglio.ops.dispatch import evaluate
 from intaglio.ops.registry import Op
-from intaglio.ops.vjp import pull_back
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, TraceError
@@ -25,62 +33,19 @@ from intaglio.shared.regions import phase
 from intaglio.shared.types import TensorType
 from intaglio.shared.where import caller
 
-Array = np.ndarray[Any, Any]
-
-
-class Recorder(Protocol):
-    """What records a program: the trace that is going on."""
-
-    def apply(self, op: Op, operands: Sequence[Tensor], attrs: dict[str, Any]) -> tuple[Tensor, ...]: ...
-    def assign(self, tensor: Tensor, value: Tensor) -> None: ...
-    def lift(self, array: Array) -> Tensor: ...
-
-
-class _Mode:
-    """Whether operators are recorded for derivatives, the trace that is going on, and how often the
-    attributes of any module have changed."""
-
-    grad = True
-    changes = 0
-    trace: Recorder | None = None
-
-
-mode = _Mode()
-
-
-def note_change() -> None:
-    """Some attribute of a module has changed; compiled functions look at theirs again."""
-    mode.changes += 1
-
-
-_order = itertools.count()
-
-
-class Record:
-    """One operator applied to tensors that derivatives may be asked of."""
-
-    __slots__ = ("attrs", "inputs", "number", "op", "outputs", "versions", "where")
-
-    def __init__(
-        self, op: Op, inputs: tuple[Tensor, ...], attrs: dict[str, Any], outputs: tuple[Tensor, ...]
-    ) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.attrs = attrs
-        self.outputs = outputs
-        self.number = next(_order)
-        self.versions = tuple(x._version for x in inputs)
-        self.where = None
-
-    def check(self) -> None:
-        """Raise ArgumentError when an operand was changed in place since."""
-        for position, (x, version) in enumerate(zip(self.inputs, self.versions, strict=True)):
-            if x._version != version:
-                raise ArgumentError(
-                    f"backward: operand {position} of {self.op.name}, {x.type}, was changed in place after it "
-                    "was used",
-                    hint="change it after backward(), or use x = x + y instead of x += y",
-                )
+__all__ = [
+    "Array",
+    "Tensor",
+    "as_native",
+    "derivatives",
+    "enable_grad",
+    "from_numpy",
+    "is_grad_enabled",
+    "mode",
+    "no_grad",
+    "note_change",
+    "tensor",
+]
 
 
 class Tensor(Methods):
@@ -384,81 +349,6 @@ class Tensor(Methods):
         from intaglio.array.indexing import put
 
         self._in_place(put(self, index, value))
-
-
-def accumulate(leaf: Tensor, gradient: Tensor) -> None:
-    """Add to a leaf's `grad`; while tracing, one that exists outside of the trace is changed in place."""
-    held = leaf.grad
-    if held is None:
-        leaf.grad = gradient
-    elif mode.trace is not None and not held.is_traced:
-        held._assign(held + gradient)
-    else:
-        leaf.grad = held + gradient
-
-
-def records_behind(results: Sequence[Tensor]) -> list[Record]:
-    """Every record the results depend on, in order of execution."""
-    found: dict[int, Record] = {}
-    waiting = [r._record for r in results if r._record is not None]
-    while waiting:
-        record = waiting.pop()
-        if record.number not in found:
-            found[record.number] = record
-            waiting.extend(x._record for x in record.inputs if x._record is not None)
-    return [found[number] for number in sorted(found)]
-
-
-def derivatives(
-    result: Tensor, seed: Any, wanted: Sequence[Tensor] | None, create_graph: bool
-) -> tuple[list[Tensor], dict[int, Tensor]]:
-    """Derivatives of a result by `wanted` (default: all leaves that require them), by tensor identity."""
-    records = records_behind([result])
-    for record in records:
-        record.check()
-    leaves = {id(x): x for record in records for x in record.inputs if x._leaf}
-    if result._leaf:
-        leaves[id(result)] = result
-    targets = list(leaves.values()) if wanted is None else list(wanted)
-    with set_grad_enabled(create_graph), phase("backward"):
-        if seed is None:
-            seed = ones_as(result)
-        found = pull_back(records, {result: seed}, targets)
-    return targets, {id(x): g for x, g in found.items()}
-
-
-def ones_as(like: Tensor) -> Tensor:
-    one = like.__intaglio_lift__(np.ones((), like.dtype.numpy), like.dtype)
-    return one.expand(like.shape) if like.shape else one
-
-
-class set_grad_enabled(ContextDecorator):
-    """Within it derivatives are recorded, or not; also a decorator."""
-
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled
-        self.before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self.before.append(mode.grad)
-        mode.grad = self.enabled
-
-    def __exit__(self, *_: object) -> None:
-        mode.grad = self.before.pop()
-
-
-def no_grad() -> set_grad_enabled:
-    """Within it nothing is recorded for derivatives."""
-    return set_grad_enabled(False)
-
-
-def enable_grad() -> set_grad_enabled:
-    """Within it derivatives are recorded, also inside of `no_grad()`."""
-    return set_grad_enabled(True)
-
-
-def is_grad_enabled() -> bool:
-    return mode.grad
 
 
 def as_native(data: Any, dtype: Any = None) -> Array:

@@ -150,7 +150,7 @@ class Traced:
 
 
 def flatten(tree: Any, leaves: list[Any]) -> Any:
-    """Take tensors and arrays out of nested tuples, lists and dicts; what is left says how to put them back."""
+    """Take tensors and arrays out of tuples, lists and dicts; what is left says how to put them back."""
     if isinstance(tree, (Tensor, np.ndarray)):
         leaves.append(tree)
         return _Leaf(len(leaves) - 1)

@@ -202,7 +202,7 @@ class Program:
 
     @property
     def buffers(self) -> list[Buffer]:
-        """Every buffer of the program, in the order of the call: inputs, outputs, states, constants, scratch."""
+        """Every buffer, in the order of the call: inputs, outputs, states, constants, scratch."""
         return [*self.inputs, *self.outputs, *self.states, *self.constants, *self.scratch]
 
 

@@ -1,4 +1,4 @@
-"""One wrong program per message: the error is of its kind, names the facts, and is raised where it should be."""
+"""One wrong program per message: the error is of its kind, names the facts, and comes where it should."""
 
 from __future__ import annotations
 
@@ -156,7 +156,8 @@ CASES: dict[str, Case] = {
     "run_names": (ArgumentError, ("missing", "x"), lambda: double().run({"y": np.ones((2, 3))})),
     "opt_level": (ArgumentError, ("opt_level", "7"), lambda: compile_graph(Graph(), opt_level=7)),
     "threads": (ArgumentError, ("threads", "0"), lambda: compile_graph(Graph(), threads=0)),
-    "unknown_pass": (ArgumentError, ("NoSuchPass",), lambda: compile_graph(Graph(), disabled_passes=["NoSuchPass"])),
+    "unknown_pass": (ArgumentError, ("NoSuchPass",), lambda: compile_graph(
+        Graph(), disabled_passes=["NoSuchPass"])),
     "unknown_target": (IntaglioError, ("z80",), lambda: compile_graph(Graph(), target="z80")),
     "not_a_model": (ArgumentError, ("int",), lambda: ig.compile(3)),
     "no_example_inputs": (ArgumentError, ("example_inputs",), lambda: ig.compile(nn.Linear(2, 3))),

@@ -44,7 +44,8 @@ def node(op: str, *inputs: str, out: str = "y", **attrs: Any) -> onnx.NodeProto:
 
 X = {"x": f32(2, 3, 4)}
 CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = {
-    "gemm": ([node("Gemm", "x", "w", "b", transB=1, alpha=0.5)], {"x": f32(3, 4)}, {"w": f32(5, 4), "b": f32(5)}),
+    "gemm": ([node("Gemm", "x", "w", "b", transB=1, alpha=0.5)], {"x": f32(3, 4)},
+             {"w": f32(5, 4), "b": f32(5)}),
     "matmul_batched": ([node("MatMul", "x", "w")], {"x": f32(2, 1, 3, 4)}, {"w": f32(5, 4, 2)}),
     "chain": ([node("Exp", "x", out="e"), node("Add", "e", "x", out="s"), node("Tanh", "s")], X, {}),
     "reduce_mean": ([node("ReduceMean", "x", "axes", keepdims=0)], X, {"axes": np.array([-1])}),
@@ -52,12 +53,14 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = 
     "argmax": ([node("ArgMax", "x", axis=1, keepdims=0)], X, {}),
     "argmax_last": ([node("ArgMax", "x", axis=2, select_last_index=1)], X, {}),
     "shape_arithmetic": ([
-        node("Shape", "x", out="s"), node("Gather", "s", "zero", out="n"), node("Unsqueeze", "n", "axes", out="u"),
+        node("Shape", "x", out="s"), node("Gather", "s", "zero", out="n"),
+        node("Unsqueeze", "n", "axes", out="u"),
         node("Concat", "u", "rest", out="t", axis=0), node("Reshape", "x", "t")],
         X, {"zero": np.array(0), "axes": np.array([0]), "rest": np.array([-1])}),
     "slice": ([node("Slice", "x", "a", "b", "k", "s")], X,
               {"a": np.array([-1, 0]), "b": np.array([-100, 3]), "k": np.array([2, 1]), "s": np.array([-1, 2])}),
-    "split": ([helper.make_node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2), node("Mul", "a", "b")], X, {}),
+    "split": ([helper.make_node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2),
+               node("Mul", "a", "b")], X, {}),
     "expand_tile": ([node("Tile", "x", "r")], X, {"r": np.array([1, 2, 1])}),
     "where": ([node("Greater", "x", "z", out="c"), node("Where", "c", "x", "z")], X, {"z": f32(1, 3, 1)}),
     "integer_division": ([node("Div", "x", "w")], {"x": np.array([-7, 7, -8], np.int32)},
