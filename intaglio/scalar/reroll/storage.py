@@ -1,0 +1,141 @@
+"""Arrays: where every stored row lives.
+
+Whatever one operand of a loop reads lies in one array, so that its places are numbers that strides can
+describe. Within an array rows stand in the order their values were made in, parameters and inputs in the
+caller's order, unless the largest sum that reads them wants its columns side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.scalar.capture import CONST, INPUT, PARAM
+from intaglio.scalar.dag import Dag
+from intaglio.scalar.operators import ADD, COPY, FOLD, UPDATE
+from intaglio.scalar.reroll.bodies import Body
+from intaglio.scalar.reroll.families import Facts, Family
+from intaglio.scalar.sweeps import Array
+
+LEAST_LAYOUT = 64
+"""Rows of the smallest array whose order is worth a thought."""
+
+
+@dataclass(eq=False)
+class Storage:
+    """`array` is the number of the array a row lives in (-1: none) and `place` its place there."""
+
+    array: Array
+    place: Array
+    sizes: Array
+
+
+def target_rows(dag: Dag, rows: Array) -> Array:
+    """Where results go: an update overwrites its parameter."""
+    return dag.a[rows] if int(dag.op[rows.flat[0]]) == UPDATE else rows
+
+
+def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]]) -> Storage:
+    """Choose arrays and places. Families without a body are single statements, which may read anything."""
+    labels = _Labels(len(dag))
+    for family, body in work:
+        labels.join(target_rows(dag, family.rows))
+        for rows in body.slots if body is not None else ():
+            if dag.op[rows.flat[0]] != CONST:
+                labels.join(rows)
+    array = labels.finish()
+    placed = (facts.stored | facts.deferred) != 0
+    leaf = (dag.op == PARAM) | (dag.op == INPUT)
+    placed = (placed & (dag.op != UPDATE)) | leaf
+    array = _merge_single(dag, array, placed)
+    group = np.where((dag.op == ADD) | (dag.op == COPY), FOLD, dag.op)
+    order = np.lexsort((dag.born, group, array))
+    order = order[array[order] >= 0]
+    storage = _numbered(array, order)
+    _lay_out(storage, order, [(family, body) for family, body in work if body is not None], dag)
+    return storage
+
+
+class _Labels:
+    """Sets of rows that must share an array."""
+
+    def __init__(self, n: int) -> None:
+        self.label = np.full(n, -1, np.int32)
+        self.parent: list[int] = []
+
+    def root(self, label: int) -> int:
+        while self.parent[label] != label:
+            self.parent[label] = self.parent[self.parent[label]]
+            label = self.parent[label]
+        return label
+
+    def join(self, rows: Array) -> None:
+        found = self.label[rows]
+        low, high = int(found.min()), int(found.max())
+        labels: Iterable[int] = (low,) if low == high else np.unique(found).tolist()
+        known = [self.root(label) for label in labels if label >= 0]
+        if not known:
+            known = [len(self.parent)]
+            self.parent.append(known[0])
+        for other in known[1:]:
+            self.parent[other] = known[0]
+        if low < 0:
+            self.label[rows[found < 0]] = known[0]
+
+    def finish(self) -> Array:
+        roots = np.array([self.root(label) for label in range(len(self.parent))] + [-1], np.int32)
+        final: Array = roots[self.label]
+        return final
+
+
+def _merge_single(dag: Dag, array: Array, placed: Array) -> Array:
+    """Arrays of one row each become one; leaves that no loop reads get one array per kind."""
+    count = np.bincount(array[array >= 0], minlength=1)
+    free = int(array.max()) + 1
+    alone = placed & (array >= 0)
+    alone[alone] = count[array[alone]] == 1
+    alone |= placed & (array < 0)
+    merged = np.where(placed, array, -1)
+    for number, kind in enumerate((PARAM, INPUT)):
+        merged[alone & (dag.op == kind)] = free + number
+    merged[alone & (dag.op != PARAM) & (dag.op != INPUT)] = free + 2
+    used, dense = np.unique(merged, return_inverse=True)
+    return (dense.reshape(-1) - int(used[0] < 0)).astype(np.int32)
+
+
+def _numbered(array: Array, order: Array) -> Storage:
+    sizes = np.bincount(array[order])
+    firsts = np.cumsum(sizes) - sizes
+    place = np.full(len(array), -1, np.int32)
+    place[order] = np.arange(len(order)) - firsts[array[order]]
+    return Storage(array, place, sizes)
+
+
+def _lay_out(storage: Storage, order: Array, work: Sequence[tuple[Family, Body]], dag: Dag) -> None:
+    """Turn arrays so that a sum's members, not its terms, lie side by side, where that serves most reads."""
+    votes: dict[int, int] = {}
+    wishes: dict[int, tuple[int, Array]] = {}
+    for family, body in work:
+        for rows in body.slots:
+            if rows.ndim < 3 or rows.shape[1] < 2 or dag.op[rows.flat[0]] == CONST:
+                continue
+            number = int(storage.array[rows.flat[0]])
+            if storage.sizes[number] < LEAST_LAYOUT:
+                continue
+            places = storage.place
+            step = int(places[rows[0, 1, 0]]) - int(places[rows[0, 0, 0]])
+            if step == 0 or family.turns > 1:
+                continue
+            votes[number] = votes.get(number, 0) + (rows.size if step != 1 else -rows.size)
+            if step != 1 and rows.size > wishes.get(number, (0, rows))[0]:
+                wishes[number] = rows.size, np.swapaxes(rows[0], 0, 1).reshape(-1)
+    for number, (_, wanted) in wishes.items():
+        if votes[number] <= 0:
+            continue
+        rank = np.full(len(storage.place), len(storage.place), np.int64)
+        rank[wanted[::-1]] = np.arange(len(wanted))[::-1]
+        rows = order[storage.array[order] == number]
+        rows = rows[np.argsort(rank[rows], kind="stable")]
+        storage.place[rows] = np.arange(len(rows))

@@ -1,0 +1,253 @@
+"""The re-rolled engine: a scalar graph as loops over arrays, compiled, and the memory it works on."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intaglio.loop.ir import Block, Buffer, Call, If, Program, Slice, Stmt, block
+from intaglio.native.emit import emit_program
+from intaglio.ops.expr import Apply, Const, Read
+from intaglio.scalar.capture import CONST, Trace
+from intaglio.scalar.dag import Dag
+from intaglio.scalar.engines import Build, Engine, Role, refuse_input_gradient
+from intaglio.scalar.gradient import training_step
+from intaglio.scalar.reroll.raising import PHASES, Raised, Step, raise_dag
+from intaglio.scalar.sweeps import Array
+from intaglio.shared import dtypes
+
+ALIGNMENT = 64
+
+
+def aligned_zeros(size: int, dtype: type = np.float64) -> Array:
+    """Zeros that start on a cache line."""
+    raw = np.zeros(size * np.dtype(dtype).itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size * np.dtype(dtype).itemsize].view(dtype)
+
+
+class Memory:
+    """The arrays of raised programs: one NumPy array per buffer, found by the buffer."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[Buffer, Array] = {}
+
+    def __getitem__(self, buffer: Buffer) -> Array:
+        if buffer not in self.arrays:
+            size = buffer.size
+            assert isinstance(size, int)
+            self.arrays[buffer] = aligned_zeros(max(size, 1), buffer.dtype.numpy.type)
+            if buffer.data is not None:
+                self.arrays[buffer][:] = buffer.data
+        return self.arrays[buffer]
+
+
+class Library:
+    """A compiled loop program and its entry points; buffers lie where `memory` has them."""
+
+    def __init__(self, program: Program, build: Build, memory: Memory) -> None:
+        started = time.perf_counter()
+        self.source = emit_program(program, build.target)
+        emitted = time.perf_counter()
+        self.library = build.shared(self.source, program.name)
+        self.seconds = {"C": emitted - started, "C compiler": time.perf_counter() - emitted}
+        self.memory = memory
+        fixed = [b for b in program.buffers if b.role != "scratch"]
+        self.position = {b: i for i, b in enumerate(fixed)}
+        self.pointers = (ctypes.c_void_p * (len(fixed) + 1))(
+            *(memory[b].ctypes.data if isinstance(b.size, int) else 0 for b in fixed)
+        )
+        self.program = program
+
+    def entry(self, name: str) -> Any:
+        """A function of (pointers, symbols, pool)."""
+        function: Any = getattr(self.library, f"{self.program.name}_{name}")
+        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        function.restype = ctypes.c_int
+        return function
+
+
+def calls(steps: Sequence[Step], phase: int) -> Block:
+    """The kernels of a phase in order."""
+    return Block(tuple(call_of(step) for step in steps if step.phase == phase))
+
+
+def call_of(step: Step) -> Call:
+    return Call(step.kernel, tuple(Slice(buffer) for buffer in step.kernel.params))
+
+
+def guarded(raised: Raised, body: Block) -> Block:
+    """A block that runs only when nothing has gone wrong."""
+    if not len(body):
+        return body
+    intact = Apply("eq", (Read(raised.fault, (0,), dtypes.f64), Const(0.0, dtypes.f64)), dtypes.bool_)
+    return block(If(intact, body))
+
+
+def loop_program(raised: Raised, name: str, phases: dict[str, Block]) -> Program:
+    """A loop program that keeps every array between its runs; it has the kernels its phases call."""
+    used = {id(call.kernel) for body in phases.values() for call in _calls(body)}
+    steps = [step for step in raised.steps if id(step.kernel) in used]
+    touched = {buffer for step in steps for buffer in step.kernel.params} | {raised.rate, raised.fault}
+    states = [b for b in (*raised.buffers, raised.rate, raised.fault) if b in touched]
+    return Program(name, states=states, constants=[b for b in raised.tables if b in touched],
+                   kernels=[step.kernel for step in steps], phases=phases, arena_bytes=0)  # fmt: skip
+
+
+def _calls(body: Block) -> list[Call]:
+    found = []
+    for statement in body:
+        if isinstance(statement, Call):
+            found.append(statement)
+        elif isinstance(statement, If):
+            found += _calls(statement.then)
+    return found
+
+
+def step_program(raised: Raised) -> Program:
+    """forward, backward, update; updates wait for the all-clear."""
+    phases: dict[str, Block] = {name: calls(raised.steps, PHASES[name]) for name in ("forward", "backward")}
+    phases["update"] = guarded(raised, calls(raised.steps, PHASES["update"]))
+    return loop_program(raised, "scalar", phases)
+
+
+class Rerolled(Engine):
+    """Loops over arrays."""
+
+    name = "rerolled"
+
+    def __init__(self, trace: Trace, build: Build, *, input_gradients: bool) -> None:
+        super().__init__(trace)
+        started = time.perf_counter()
+        self.dag: Dag = training_step(trace, input_gradients=input_gradients)
+        graph = time.perf_counter()
+        self.raised = raise_dag(self.dag, build.target)
+        rolled = time.perf_counter()
+        self.build, self.input_gradients = build, input_gradients
+        self.memory = Memory()
+        self.program = step_program(self.raised)
+        self.main = Library(self.program, build, self.memory)
+        self.source = self.main.source
+        self._entries = [self.main.entry(name) for name in ("forward", "backward", "update", "run")]
+        self._rate, self._fault = self.memory[self.raised.rate], self.memory[self.raised.fault]
+        self._on_demand: Library | None = None
+        self._fresh = False
+        self._scatter = self._input_moves()
+        self._load()
+        self.figures.counts = {
+            "rows": len(trace), "rows with backward and update": len(self.dag), "loops": self.raised.loops,
+            "single statements": self.raised.statements, "arrays": len(self.raised.buffers),
+            "tables": len(self.raised.tables), "bytes of C": len(self.source),
+            "lines of C": self.source.count("\n"),
+        }  # fmt: skip
+        self.figures.seconds = {
+            "gradients": graph - started,
+            "re-rolling": rolled - graph,
+        } | self.main.seconds
+
+    def _load(self) -> None:
+        """Put the numbers of parameters and inputs into their arrays."""
+        for rows, source in (
+            (self.dag.parameters, self.trace.parameters),
+            (self.dag.inputs, self.trace.inputs),
+        ):
+            for row, origin in zip(rows[rows >= 0].tolist(), source[rows >= 0].tolist(), strict=True):
+                array, place = self.where(row)
+                array[place] = self.trace.k[origin]
+
+    def where(self, row: int) -> tuple[Array, int]:
+        """The array and place of a row."""
+        storage = self.raised.storage
+        return self.memory[self.raised.buffers[int(storage.array[row])]], int(storage.place[row])
+
+    def _input_moves(self) -> list[tuple[Array, Array | slice, Array | slice]]:
+        """For every array of inputs: the array, the places to set, and which values go there."""
+        storage, rows = self.raised.storage, self.dag.inputs
+        moves = []
+        for number in np.unique(storage.array[rows[rows >= 0]]):
+            mine = np.flatnonzero((rows >= 0) & (storage.array[rows] == number))
+            array = self.memory[self.raised.buffers[int(number)]]
+            moves.append((array, _as_slice(storage.place[rows[mine]]), _as_slice(mine)))
+        return moves
+
+    def set_input(self, values: Array) -> None:
+        for array, places, which in self._scatter:
+            array[places] = values[which]
+
+    def _run(self, number: int) -> bool:
+        self._fresh = False
+        self._entries[number](self.main.pointers, None, None)
+        return bool(self._fault[0] == 0)
+
+    def forward(self) -> bool:
+        return self._run(0)
+
+    def backward(self) -> bool:
+        return self._run(1)
+
+    def update(self, lr: float) -> None:
+        self._rate[0] = lr
+        fresh, before = self._fresh, self._fault[0]
+        self._fault[0] = 0
+        self._run(2)
+        self._fresh, self._fault[0] = fresh, before
+
+    def step(self, lr: float) -> bool:
+        self._rate[0] = lr
+        return self._run(3)
+
+    def _dag_row(self, role: Role, place: int) -> int:
+        dag = self.dag
+        rows = {"parameter": dag.parameters, "input": dag.inputs, "output": dag.outputs}
+        return int(rows[role][place])
+
+    def data(self, role: Role, place: int) -> float:
+        return self._read(self._dag_row(role, place))
+
+    def write(self, role: Role, place: int, value: float) -> None:
+        array, index = self.where(self._dag_row(role, place))
+        array[index] = value
+
+    def _read(self, row: int) -> float:
+        if self.dag.op[row] == CONST:
+            return float(self.dag.k[row])
+        array, place = self.where(row)
+        return float(array[place])
+
+    def gradient(self, role: Role, place: int) -> float:
+        dag = self.dag
+        refuse_input_gradient(role, self.input_gradients)
+        rows = {
+            "parameter": dag.parameter_gradients,
+            "input": dag.input_gradients,
+            "output": dag.output_gradients,
+        }
+        row = int(rows[role][place])
+        if row < 0:
+            return 0.0
+        if self.raised.facts.deferred[row]:
+            self._compute_deferred()
+        return self._read(row)
+
+    def _compute_deferred(self) -> None:
+        """Store the gradients that updates compute by themselves."""
+        if self._fresh:
+            return
+        if self._on_demand is None:
+            body: tuple[Stmt, ...] = calls(self.raised.steps, PHASES["gradients"]).statements
+            program = loop_program(self.raised, "gradients", {"gradients": Block(body)})
+            self._on_demand = Library(program, self.build, self.memory)
+            self._gradients = self._on_demand.entry("gradients")
+        self._gradients(self._on_demand.pointers, None, None)
+        self._fresh = True
+
+
+def _as_slice(places: Array) -> Array | slice:
+    """Places as a slice where they follow one another."""
+    first = int(places[0])
+    follow = bool((np.diff(places) == 1).all())
+    return slice(first, first + len(places)) if follow else places.astype(np.intp)
