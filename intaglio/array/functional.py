@@ -29,7 +29,9 @@ from intaglio.ops.compositions import (
 )  # fmt: skip
 from intaglio.ops.compositions import linear as products
 from intaglio.ops.registry import prim
-from intaglio.shared.errors import ArgumentError
+from intaglio.shared import dtypes
+from intaglio.shared.errors import ArgumentError, IntaglioError
+from intaglio.shared.where import caller
 
 
 def lift(value: Any) -> Any:
@@ -40,7 +42,11 @@ def lift(value: Any) -> Any:
 def _on_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return function(*map(lift, args), **{name: lift(value) for name, value in kwargs.items()})
+        try:
+            return function(*map(lift, args), **{name: lift(value) for name, value in kwargs.items()})
+        except IntaglioError as error:
+            error.where = error.where or caller()
+            raise
 
     return wrapped
 
@@ -213,7 +219,7 @@ def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
 def _dropped(x: Any, shape: tuple[Any, ...], p: float, training: bool) -> Any:
     if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: p is {p}, a probability is between 0 and 1")
+        raise ArgumentError(f"dropout: p is {p}, a probability is between 0 and 1", where=caller())
     if not training or p == 0:
         return x
     if p == 1:
@@ -248,12 +254,33 @@ gru_gates = _on_tensors(recurrent.gru_gates)
 
 # Losses
 
+
+def _with_classes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Class indices are checked where they are known, eagerly, and may be of any integer type."""
+
+    @wraps(function)
+    def checked(
+        input: Any, target: Any, weight: Any = None, ignore_index: int = -100, *rest: Any, **options: Any
+    ) -> Any:
+        if target.dtype.is_integer:
+            target = basic.convert(target, dtypes.i64)
+            classes = input.shape[1] if len(input.shape) > 1 else input.shape[0]
+            if not target.is_traced:
+                known = target.numpy()
+                wrong = known[((known < 0) | (known >= classes)) & (known != ignore_index)]
+                if wrong.size:
+                    raise ArgumentError(f"{function.__name__}: target {wrong[0]} is no class of {classes}")
+        return function(input, target, weight, ignore_index, *rest, **options)
+
+    return checked
+
+
 mse_loss = _on_tensors(loss.mse_loss)
 l1_loss = _on_tensors(loss.l1_loss)
 smooth_l1_loss = _on_tensors(loss.smooth_l1_loss)
 huber_loss = _on_tensors(loss.huber_loss)
-cross_entropy = _on_tensors(loss.cross_entropy)
-nll_loss = _on_tensors(loss.nll_loss)
+cross_entropy = _on_tensors(_with_classes(loss.cross_entropy))
+nll_loss = _on_tensors(_with_classes(loss.nll_loss))
 binary_cross_entropy = _on_tensors(loss.binary_cross_entropy)
 binary_cross_entropy_with_logits = _on_tensors(loss.binary_cross_entropy_with_logits)
 kl_div = _on_tensors(loss.kl_div)

@@ -16,8 +16,9 @@ class _Loss(Module):
     function: Callable[..., Any]
     settings: dict[str, Any]
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, weight: Any = None, **kwargs: Any) -> None:
         super().__init__()
+        kwargs |= {} if weight is None else {"weight": weight}
         unknown = set(kwargs) - set(self.settings)
         if unknown:
             raise TypeError(f"{self._get_name()} takes {', '.join(self.settings)}, not {', '.join(unknown)}")

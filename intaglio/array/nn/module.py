@@ -10,7 +10,8 @@ import numpy as np
 from intaglio.array.data import as_array
 from intaglio.array.tensor import Tensor, no_grad, note_change, tensor
 from intaglio.shared import dtypes
-from intaglio.shared.errors import ArgumentError, ShapeError
+from intaglio.shared.errors import ArgumentError, IntaglioError, ShapeError
+from intaglio.shared.where import caller
 
 
 class Parameter(Tensor):
@@ -54,7 +55,12 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tensors: dict[int, Tensor] = {}
         lifted = [_lifted(x, tensors) for x in args]
-        return self.forward(*lifted, **{name: _lifted(x, tensors) for name, x in kwargs.items()})
+        named = {name: _lifted(x, tensors) for name, x in kwargs.items()}
+        try:
+            return self.forward(*lifted, **named)
+        except IntaglioError as error:
+            error.where = error.where or caller()
+            raise
 
     # Attributes
 
@@ -260,7 +266,7 @@ class Module:
             raise ArgumentError(f"Module.to: {wanted} is not a floating-point type")
         for value in (*self.parameters(), *self.buffers()):
             if value.dtype.is_float:
-                value._array = value.numpy().astype(wanted.numpy)
+                value.data = value.numpy().astype(wanted.numpy)
                 value.grad = None
         return self
 

@@ -51,6 +51,10 @@ class _ChannelNorm(Module):
         if len(x.shape) not in self.ranks:
             expected = " or ".join(f"{rank}" for rank in self.ranks)
             raise ShapeError(f"{self._get_name()}: the input is {list(x.shape)}, expected {expected} axes")
+        if x.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{self._get_name()}: the input is {list(x.shape)}, expected {self.num_features} channels"
+            )
 
     def extra_repr(self) -> str:
         return (
