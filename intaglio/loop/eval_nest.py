@@ -56,14 +56,16 @@ def translate(kernel: Kernel) -> Callable[..., None]:
     """The kernel as a Python function of flat arrays and, by name, symbols."""
     source = _Source([*kernel.params])
     source.block(kernel.body)
-    return source.function()
+    function: Callable[..., None] = source.function()
+    return function
 
 
 def translate_condition(condition: Expr, buffers: list[Buffer]) -> Callable[..., Any]:
     """A condition as a Python function of flat arrays and, by name, variables."""
     source = _Source(buffers)
     source.line(f"return bool({source.value(condition, _Leaf(), guarded=False)})")
-    return source.function()
+    function: Callable[..., Any] = source.function()
+    return function
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ class _Source:
         value = self.value(statement.value, leaf, guarded=False)
         if isinstance(statement, Store):
             if any(loop.var not in self.used(statement) for loop in leaf.loops):
-                shape = self.held_shape(leaf)
-                place, value = f"np.broadcast_to({place}, {shape})", f"np.broadcast_to({value}, {shape})"
+                whole = self.held_shape(leaf)
+                place, value = f"np.broadcast_to({place}, {whole})", f"np.broadcast_to({value}, {whole})"
             self.line(f"{target}[{place}] = {value}")
         else:
             self.reduce(statement, leaf, target, place, value)

@@ -113,9 +113,9 @@ def _spell_integer(
     if fn == "not":
         return Unary("~", args[0]) if dtype.size >= 4 else Cast(type_, Unary("~", args[0]))
     if fn == "neg":
-        plain = Unary("-", args[0])
+        negative = Unary("-", args[0])
         if dtype.kind == "uint":
-            return plain if dtype.size >= 4 else Cast(type_, plain)
+            return negative if dtype.size >= 4 else Cast(type_, negative)
         return Invoke(helpers.use(f"neg_{dtype}"), args)
     if fn == "abs":
         return args[0] if dtype.kind == "uint" else Invoke(helpers.use(f"abs_{dtype}"), args)
