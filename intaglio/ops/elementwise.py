@@ -277,7 +277,7 @@ class cast:
     ref = convert
     grad = _cast_gradient
     accepts = "any"
-    samples = (((3, 4),), {"dtype": dtypes.f64}), (((3, 4),), {"dtype": dtypes.i32})
+    samples = tuple((((3, 4),), {"dtype": d}) for d in (dtypes.f64, dtypes.i32, dtypes.f16, dtypes.bf16))
 
     @staticmethod
     def infer(x: TensorType, *, dtype: DType) -> TensorType:
@@ -285,7 +285,8 @@ class cast:
 
     @staticmethod
     def element(i: tuple[IndexLike, ...], x: Any, *, dtype: DType) -> Expr:
-        return expr.cast(x[i], dtype)
+        rounded = expr.cast(x[i], dtype)
+        return expr.cast(rounded, dtype.arithmetic)
 
 
 @op
