@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.loop import places
+from intaglio.loop.eval_order import Leaf, leaves, may_distribute
 from intaglio.loop.independence import disjoint
 from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, If, Kernel, Reduce, Stmt, Store, While
 from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read
@@ -30,11 +31,9 @@ from intaglio.shared.index import (
     Mod,
     Var,
     product,
-    upper,
 )
 
 Array = np.ndarray[Any, Any]
-MAX_ELEMENTS = 1 << 22
 COMBINES = {
     "add": np.add,
     "mul": np.multiply,
@@ -63,17 +62,9 @@ def translate(kernel: Kernel) -> Callable[..., None]:
 def translate_condition(condition: Expr, buffers: list[Buffer]) -> Callable[..., Any]:
     """A condition as a Python function of flat arrays and, by name, variables."""
     source = _Source(buffers)
-    source.line(f"return bool({source.value(condition, _Leaf(), guarded=False)})")
+    source.line(f"return bool({source.value(condition, Leaf(), guarded=False)})")
     function: Callable[..., Any] = source.function()
     return function
-
-
-@dataclass(frozen=True)
-class _Leaf:
-    """One statement of a nest and the loops of the nest around it, outermost first."""
-
-    loops: tuple[For, ...] = ()
-    statement: Store | Reduce | None = None
 
 
 @dataclass
@@ -86,7 +77,7 @@ class _Source:
     names: dict[Buffer | Var, str] = field(default_factory=dict)
     prefixes: dict[Buffer, tuple[For, ...]] = field(default_factory=dict)
     symbols: dict[Var, str] = field(default_factory=dict)
-    shared: dict[tuple[int, int, bool], tuple[Apply, _Leaf, str]] = field(default_factory=dict)
+    shared: dict[tuple[int, int, bool], tuple[Apply, Leaf, str]] = field(default_factory=dict)
     indent: int = 1
     count: int = 0
 
@@ -133,22 +124,22 @@ class _Source:
 
     def statement(self, statement: Stmt) -> None:
         if isinstance(statement, For):
-            leaves = _leaves(statement)
-            if leaves is not None and _may_distribute(statement, leaves):
+            found = leaves(statement)
+            if found is not None and may_distribute(statement, found):
                 self.nest(statement, ())
             else:
                 self.loop(statement)
         elif isinstance(statement, (Store, Reduce)):
-            self.leaf(_Leaf((), statement))
+            self.leaf(Leaf((), statement))
         elif isinstance(statement, Alloc):
             self.alloc(statement.buffer, ())
         elif isinstance(statement, If):
-            with self.indented(f"if {self.value(statement.condition, _Leaf(), False)}:"):
+            with self.indented(f"if {self.value(statement.condition, Leaf(), False)}:"):
                 self.block(statement.then)
             with self.indented("else:"):
                 self.block(statement.orelse or Block())
         elif isinstance(statement, While):
-            with self.indented(f"while {self.value(statement.condition, _Leaf(), False)}:"):
+            with self.indented(f"while {self.value(statement.condition, Leaf(), False)}:"):
                 self.block(statement.body)
         elif not isinstance(statement, Comment):
             raise TypeError(f"{type(statement).__name__} does not belong into a kernel")
@@ -156,7 +147,7 @@ class _Source:
     def loop(self, loop: For) -> None:
         """A Python loop."""
         name = self.names[loop.var] = self.unique(loop.var.name)
-        start, stop = self.index(loop.start, _Leaf()), self.index(loop.stop, _Leaf())
+        start, stop = self.index(loop.start, Leaf()), self.index(loop.stop, Leaf())
         with self.indented(f"for {name} in range({start}, {stop}, {loop.step}):"):
             self.block(loop.body)
         del self.names[loop.var]
@@ -169,22 +160,22 @@ class _Source:
         elif isinstance(statement, Alloc):
             self.alloc(statement.buffer, loops)
         elif isinstance(statement, (Store, Reduce)):
-            self.leaf(_Leaf(loops, statement))
+            self.leaf(Leaf(loops, statement))
 
     def alloc(self, buffer: Buffer, loops: tuple[For, ...]) -> None:
         """A local buffer; inside of a nest one for each iteration."""
         self.names[buffer] = self.unique(buffer.name)
         self.prefixes[buffer] = loops
-        size = self.index(product((*(loop.extent for loop in loops), *buffer.shape)), _Leaf())
+        size = self.index(product((*(loop.extent for loop in loops), *buffer.shape)), Leaf())
         self.line(f"{self.names[buffer]} = unwritten(({size},), {self.held(buffer.dtype, 'dtype')})")
 
-    def leaf(self, leaf: _Leaf) -> None:
+    def leaf(self, leaf: Leaf) -> None:
         statement = leaf.statement
         assert statement is not None
         rank = len(leaf.loops)
         for axis, loop in enumerate(leaf.loops):
             name = self.names[loop.var] = self.unique(loop.var.name)
-            start, stop = self.index(loop.start, _Leaf()), self.index(loop.stop, _Leaf())
+            start, stop = self.index(loop.start, Leaf()), self.index(loop.stop, Leaf())
             shape = ["1"] * rank
             shape[axis] = "-1"
             self.line(f"{name} = np.arange({start}, {stop}, {loop.step}).reshape({', '.join(shape)})")
@@ -200,7 +191,7 @@ class _Source:
         for loop in leaf.loops:
             del self.names[loop.var]
 
-    def reduce(self, statement: Reduce, leaf: _Leaf, target: str, place: str, value: str) -> None:
+    def reduce(self, statement: Reduce, leaf: Leaf, target: str, place: str, value: str) -> None:
         ufunc = self.held(COMBINES[statement.combine], statement.combine)
         if not leaf.loops:
             self.line(f"{target}[{place}] = {ufunc}({target}[{place}], {value})")
@@ -234,7 +225,7 @@ class _Source:
         prefix = self.prefixes.get(statement.buffer, ())
         return {loop.var for loop in prefix}.union(*map(places.index_variables, statement.index))
 
-    def held_shape(self, leaf: _Leaf) -> str:
+    def held_shape(self, leaf: Leaf) -> str:
         name = self.unique("shape")
         extents = ", ".join(self.names[loop.var] + ".size" for loop in leaf.loops)
         self.line(f"{name} = ({extents},)")
@@ -245,17 +236,17 @@ class _Source:
     def dtype(self, dtype: DType) -> str:
         return self.held(dtype.numpy, dtype.name)
 
-    def place(self, buffer: Buffer, index: tuple[IndexLike, ...], leaf: _Leaf) -> str:
+    def place(self, buffer: Buffer, index: tuple[IndexLike, ...], leaf: Leaf) -> str:
         """The flat position of an element; of one iteration's own buffer when there is one for each."""
         position = self.index(places.flat(buffer, index), leaf)
         own = ""
         for loop in self.prefixes.get(buffer, ()):
-            extent = self.index(loop.extent, _Leaf())
-            number = f"(({self.names[loop.var]}) - {self.index(loop.start, _Leaf())}) // {loop.step}"
+            extent = self.index(loop.extent, Leaf())
+            number = f"(({self.names[loop.var]}) - {self.index(loop.start, Leaf())}) // {loop.step}"
             own = f"({own}) * ({extent}) + {number}" if own else number
-        return f"({own}) * {self.index(buffer.size, _Leaf())} + ({position})" if own else position
+        return f"({own}) * {self.index(buffer.size, Leaf())} + ({position})" if own else position
 
-    def value(self, value: Expr, leaf: _Leaf, guarded: bool) -> str:
+    def value(self, value: Expr, leaf: Leaf, guarded: bool) -> str:
         """The text of an expression; a guarded one may read outside of a buffer and is then not used."""
         if isinstance(value, Const):
             return self.held(value.dtype.numpy.type(value.value), "const")
@@ -274,7 +265,7 @@ class _Source:
             self.shared[key] = value, leaf, name
         return self.shared[key][2]
 
-    def applied(self, value: Apply, leaf: _Leaf, guarded: bool) -> str:
+    def applied(self, value: Apply, leaf: Leaf, guarded: bool) -> str:
         inner = guarded or value.fn == "where"
         arguments = [self.value(argument, leaf, inner) for argument in value.args]
         if value.fn == "where":
@@ -286,14 +277,14 @@ class _Source:
         function = self.held(FUNCTIONS[value.fn].numpy, value.fn)
         return f"typed({function}({', '.join(arguments)}), {self.dtype(value.dtype)})"
 
-    def read(self, read: Read, leaf: _Leaf, guarded: bool) -> str:
+    def read(self, read: Read, leaf: Leaf, guarded: bool) -> str:
         buffer = read.source
         assert isinstance(buffer, Buffer)
         name, place = self.names[buffer], self.place(buffer, read.index, leaf)
         text = f"take({name}, {place})" if guarded else f"{name}[{place}]"
         return text if read.dtype == buffer.dtype else f"typed({text}, {self.dtype(read.dtype)})"
 
-    def index(self, index: IndexLike, leaf: _Leaf) -> str:
+    def index(self, index: IndexLike, leaf: Leaf) -> str:
         if isinstance(index, int):
             return str(index)
         parts = [str(index.const)] if index.const else []
@@ -303,7 +294,7 @@ class _Source:
         ]
         return f"({' + '.join(parts)})"
 
-    def atom(self, atom: Atom, leaf: _Leaf) -> str:
+    def atom(self, atom: Atom, leaf: Leaf) -> str:
         if isinstance(atom, Var):
             return self.variable(atom)
         if isinstance(atom, Dynamic):
@@ -340,76 +331,3 @@ def _typed(value: Any, dtype: Any) -> Any:
 def _at(ufunc: Any, target: Array, place: Array, value: Any) -> None:
     """Combine element by element, in order, where places may repeat."""
     ufunc.at(target, place.reshape(-1), np.asarray(value).astype(target.dtype).reshape(-1))
-
-
-def _leaves(loop: For) -> list[_Leaf] | None:
-    """The statements of a nest with their loops; None when it branches or its loops are no rectangle."""
-    found: list[_Leaf] = []
-
-    def visit(statement: Stmt, loops: tuple[For, ...]) -> bool:
-        if isinstance(statement, (Store, Reduce)):
-            found.append(_Leaf(loops, statement))
-            return True
-        if isinstance(statement, For):
-            outer = {other.var for other in loops}
-            bounds = (statement.start, statement.stop)
-            if any(
-                outer & places.index_variables(b) or any(True for _ in places.dynamics(b)) for b in bounds
-            ):
-                return False
-            return all(visit(inner, (*loops, statement)) for inner in statement.body)
-        return isinstance(statement, (Alloc, Comment))
-
-    return found if visit(loop, ()) else None
-
-
-def _may_distribute(nest: For, leaves: list[_Leaf]) -> bool:
-    """Whether each statement may be run for all iterations before the next one is."""
-    for leaf in leaves:
-        size = upper(product(tuple(loop.extent for loop in leaf.loops)))
-        if size is not None and size > MAX_ELEMENTS:
-            return False
-    private = _private(nest)
-    touched: dict[Buffer, list[tuple[_Leaf, tuple[IndexLike, ...], bool]]] = {}
-    for leaf in leaves:
-        statement = leaf.statement
-        assert statement is not None
-        value_reads = [*places.reads(statement.value), *places.index_reads(*statement.index)]
-        for read in value_reads:
-            assert isinstance(read.source, Buffer)
-            touched.setdefault(read.source, []).append((leaf, read.index, False))
-        touched.setdefault(statement.buffer, []).append((leaf, statement.index, True))
-    return all(
-        _ordered(buffer, accesses, private.get(buffer, ()))
-        for buffer, accesses in touched.items()
-        if any(write for _, _, write in accesses)
-    )
-
-
-def _private(nest: For) -> dict[Buffer, tuple[For, ...]]:
-    """Local buffers of a nest and the loops around their declaration."""
-    found: dict[Buffer, tuple[For, ...]] = {}
-
-    def visit(body: Block, loops: tuple[For, ...]) -> None:
-        for statement in body:
-            if isinstance(statement, Alloc):
-                found[statement.buffer] = loops
-            elif isinstance(statement, For):
-                visit(statement.body, (*loops, statement))
-
-    visit(Block((nest,)), ())
-    return found
-
-
-def _ordered(
-    buffer: Buffer, accesses: list[tuple[_Leaf, tuple[IndexLike, ...], bool]], private: tuple[For, ...]
-) -> bool:
-    """Whether accesses of one place, one of them a write, always belong to the same common iteration."""
-    for k, (leaf, index, write) in enumerate(accesses):
-        for other, other_index, other_write in accesses[k + 1 :]:
-            if not (write or other_write):
-                continue
-            common = [a for a, b in zip(leaf.loops, other.loops, strict=False) if a is b and a not in private]
-            if not all(disjoint(buffer, [index, other_index], loop) for loop in common):
-                return False
-    return True
