@@ -7,10 +7,9 @@ from intaglio.array.creation import (
     arange,
     cat,
     clamp,
-    concat,
-    concatenate,
     cos,
     einsum,
+    empty,
     exp,
     eye,
     full,
@@ -19,13 +18,16 @@ from intaglio.array.creation import (
     logsumexp,
     matmul,
     maximum,
+    mean,
     minimum,
     ones,
     ones_like,
     sigmoid,
     sin,
+    softmax,
     sqrt,
     stack,
+    sum,
     tanh,
     where,
     zeros,
@@ -33,7 +35,9 @@ from intaglio.array.creation import (
 )
 from intaglio.array.random import manual_seed, rand, randint, randn, randperm
 from intaglio.array.tensor import Tensor, enable_grad, from_numpy, is_grad_enabled, no_grad, tensor
-from intaglio.jit import grad, jit, value_and_grad
+from intaglio.array.trace import host_scalar, host_static
+from intaglio.array.transform import grad, value_and_grad
+from intaglio.jit import jit
 from intaglio.shared.dtypes import bf16, f16, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
 from intaglio.shared.dtypes import bool_ as bool
 from intaglio.shared.errors import IntaglioError
@@ -78,13 +82,12 @@ __all__ = [
     "clamp",
     "compile",
     "compile_graph",
-    "concat",
-    "concatenate",
     "cond",
     "cos",
     "data",
     "datasets",
     "einsum",
+    "empty",
     "enable_grad",
     "exp",
     "eye",
@@ -95,6 +98,8 @@ __all__ = [
     "from_numpy",
     "full",
     "grad",
+    "host_scalar",
+    "host_static",
     "i8",
     "i16",
     "i32",
@@ -108,6 +113,7 @@ __all__ = [
     "manual_seed",
     "matmul",
     "maximum",
+    "mean",
     "minimum",
     "nn",
     "no_grad",
@@ -121,8 +127,10 @@ __all__ = [
     "scan",
     "sigmoid",
     "sin",
+    "softmax",
     "sqrt",
     "stack",
+    "sum",
     "tanh",
     "tensor",
     "u8",

@@ -8,83 +8,146 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.array.tensor import Tensor, tensor
-from intaglio.ops.compositions import functions, indexing, linear, reduction
+from intaglio.array.methods import Methods, sizes
+from intaglio.array.tensor import Tensor, lifted, tensor
+from intaglio.ops.compositions import activation, basic, functions, indexing, linear, reduction
 from intaglio.ops.registry import prim
 from intaglio.shared import dtypes
+from intaglio.shared.dtypes import DType
+from intaglio.shared.errors import ArgumentError
+from intaglio.shared.where import caller
 
 
-def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
-
-
-def full(size: Sequence[int], fill_value: float, dtype: Any = None) -> Tensor:
+def full(size: Sequence[int], fill_value: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number; its type is that of the number unless given."""
-    return tensor(np.full(tuple(size), np.asarray(tensor(fill_value, dtype).numpy())), dtype)
+    scalar = lifted(fill_value, None if dtype is None else dtypes.parse(dtype))
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    made: Tensor = basic.expand(scalar, shape) if shape else scalar.clone()
+    return made.requires_grad_(requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = dtypes.f32) -> Tensor:
-    return tensor(np.zeros(_sizes(size), dtypes.parse(dtype).numpy))
+def zeros(*size: Any, dtype: Any = dtypes.f32, requires_grad: bool = False) -> Tensor:
+    """A tensor of zeros."""
+    return full(sizes(size), 0, dtype=dtype, requires_grad=requires_grad)
 
 
-def ones(*size: Any, dtype: Any = dtypes.f32) -> Tensor:
-    return tensor(np.ones(_sizes(size), dtypes.parse(dtype).numpy))
+def ones(*size: Any, dtype: Any = dtypes.f32, requires_grad: bool = False) -> Tensor:
+    """A tensor of ones."""
+    return full(sizes(size), 1, dtype=dtype, requires_grad=requires_grad)
 
 
-def zeros_like(x: Tensor) -> Tensor:
-    return tensor(np.zeros(x.shape, x.dtype.numpy))
+def empty(*size: Any, dtype: Any = dtypes.f32, requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled; it holds zeros until then."""
+    return zeros(*size, dtype=dtype, requires_grad=requires_grad)
 
 
-def ones_like(x: Tensor) -> Tensor:
-    return tensor(np.ones(x.shape, x.dtype.numpy))
+def _like(x: Any, dtype: Any) -> DType:
+    return basic.dtype_of(x) if dtype is None else dtypes.parse(dtype)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
-    """Numbers from `start` (default 0) up to, not including, `end`."""
+def zeros_like(x: Any, *, dtype: Any = None) -> Tensor:
+    """Zeros of the shape and type of x."""
+    return full(x.shape, 0, dtype=_like(x, dtype))
+
+
+def ones_like(x: Any, *, dtype: Any = None) -> Tensor:
+    """Ones of the shape and type of x."""
+    return full(x.shape, 1, dtype=_like(x, dtype))
+
+
+def full_like(x: Any, fill_value: float, *, dtype: Any = None) -> Tensor:
+    """A tensor of one number, of the shape and type of x."""
+    return full(x.shape, fill_value, dtype=_like(x, dtype))
+
+
+empty_like = zeros_like
+
+
+def arange(
+    start: float, end: float | None = None, step: float = 1, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Numbers from `start` (0 when only one number is given) up to but without `end`."""
     first, last = (0, start) if end is None else (start, end)
-    array = np.arange(first, last, step)
-    return tensor(array.astype(np.float32) if array.dtype == np.float64 else array, dtype)
+    if step == 0 or (last - first) / step < 0:
+        raise ArgumentError(f"arange: no steps of {step} lead from {first} to {last}", where=caller())
+    return tensor(np.arange(first, last, step).tolist(), dtype or _width(first, last, step)).requires_grad_(
+        requires_grad
+    )
 
 
-def linspace(start: float, end: float, steps: int) -> Tensor:
-    return tensor(np.linspace(start, end, steps, dtype=np.float32))
+def _width(*numbers: float) -> DType:
+    return dtypes.i64 if all(isinstance(x, int) for x in numbers) else dtypes.f32
 
 
-def eye(n: int, m: int | None = None) -> Tensor:
-    return tensor(np.eye(n, m, dtype=np.float32))
+def linspace(start: float, end: float, steps: int, *, dtype: Any = dtypes.f32) -> Tensor:
+    """`steps` numbers from `start` to `end`, evenly spaced, both included."""
+    return tensor(np.linspace(start, end, steps), dtype)
 
 
-def _lifted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Arrays and numbers among the first arguments become Tensors when none of them is one."""
+def eye(n: int, m: int | None = None, *, dtype: Any = dtypes.f32) -> Tensor:
+    """Ones on the diagonal, zeros elsewhere."""
+    return tensor(np.eye(n, m), dtype)
+
+
+def tri(n: int, m: int | None = None, *, dtype: Any = dtypes.f32) -> Tensor:
+    """Ones on the diagonal and below, zeros elsewhere."""
+    return tensor(np.tri(n, m), dtype)
+
+
+def _on_tensors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with arrays and lists of numbers among its arguments made Tensors."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return function(*(tensor(a) if isinstance(a, np.ndarray) else a for a in args), **kwargs)
+        return function(*map(_lifted, args), **kwargs)
 
     return wrapped
 
 
-def _lifted_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
+def _lifted(value: Any) -> Any:
+    return lifted(value) if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def _numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same where a plain number alone is also a tensor."""
+
+    def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:
+        lifted_x = x if isinstance(x, Tensor) else lifted(x)
+        return function(lifted_x, *map(_lifted, args), **kwargs)
+
+    wrapped.__doc__ = getattr(function, "doc", function.__doc__)
+    wrapped.__name__ = getattr(function, "name", None) or function.__name__
+    return wrapped
+
+
+def _of_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def wrapped(tensors: Sequence[Any], dim: int = 0) -> Any:
-        return function([x if isinstance(x, Tensor) else tensor(x) for x in tensors], dim)
+        return function([x if isinstance(x, Tensor) else lifted(x) for x in tensors], dim)
 
     return wrapped
 
 
-concat = cat = concatenate = _lifted_sequence(indexing.concat)
-stack = _lifted_sequence(indexing.stack)
-where = _lifted(prim.where)
-einsum = _lifted(linear.einsum)
-matmul = _lifted(linear.matmul)
-maximum = _lifted(prim.max)
-minimum = _lifted(prim.min)
-exp = _lifted(prim.exp)
-log = _lifted(prim.log)
-sqrt = _lifted(prim.sqrt)
-sin = _lifted(prim.sin)
-cos = _lifted(prim.cos)
-tanh = _lifted(prim.tanh)
-sigmoid = _lifted(prim.sigmoid)
-clamp = _lifted(functions.clamp)
-logsumexp = _lifted(reduction.logsumexp)
+cat = _of_sequence(indexing.concat)
+stack = _of_sequence(indexing.stack)
+einsum = _on_tensors(linear.einsum)
+matmul = _numeric(linear.matmul)
+maximum, minimum, pow = _numeric(prim.max), _numeric(prim.min), _numeric(Methods.pow)
+exp, log, sqrt, abs = map(_numeric, (prim.exp, prim.log, prim.sqrt, prim.abs))
+sin, cos, tanh = map(_numeric, (prim.sin, prim.cos, prim.tanh))
+sigmoid, relu = map(_numeric, (activation.sigmoid, activation.relu))
+clamp, softmax = _numeric(functions.clamp), _numeric(activation.softmax)
+sum, mean = _numeric(reduction.sum), _numeric(reduction.mean)
+logsumexp = _numeric(reduction.logsumexp)
+
+
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """x where the condition holds, else y."""
+    test = condition if isinstance(condition, Tensor) else lifted(condition)
+    made: Tensor = prim.where(test, _lifted(x), _lifted(y))
+    return made
+
+
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+    """Whether two tensors are equal to within `atol + rtol * |b|`."""
+    return bool(np.allclose(np.asarray(a), np.asarray(b), rtol, atol, equal_nan))

@@ -1,121 +1,224 @@
-"""Indexing as PyTorch has it: numbers, slices, `None`, `...`, masks and index tensors."""
+"""Indexing as PyTorch has it: numbers, slices, `None`, `...`, masks and tensors of indices."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from intaglio.array.tensor import Tensor, tensor
 from intaglio.ops.compositions import basic, indexing
+from intaglio.ops.like import constant_like, full_like, iota_like
 from intaglio.ops.registry import prim
 from intaglio.shared import dtypes
-from intaglio.shared.errors import ArgumentError, TraceError
+from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, TraceError
+from intaglio.shared.index import IndexLike
 from intaglio.shared.where import caller
 
 
-def _expanded(index: Any, rank: int) -> list[Any]:
-    """One entry per axis (and `None` for new ones): `...` filled up, masks as index arrays."""
-    parts = list(index) if isinstance(index, tuple) else [index]
+@dataclass
+class Cut:
+    """What the numbers, slices and `None` of an index do: a slice, then a reshape.
+
+    `shape` is the result's shape and `lookups` has an entry per axis of it: a tensor of indices, or None.
+    `ranges` are the places that the slice takes of every axis of x.
+    """
+
+    ranges: list[range] = field(default_factory=list)
+    shape: list[IndexLike] = field(default_factory=list)
+    lookups: list[Any] = field(default_factory=list)
+    whole: bool = True
+
+    @property
+    def looks_up(self) -> bool:
+        return any(index is not None for index in self.lookups)
+
+
+def get_item(x: Any, index: Any) -> Any:
+    """`x[index]`.
+
+    Raises:
+        ArgumentError: a number that is out of range, or too many of them.
+        TraceError: the result's shape would depend on values that are not known yet.
+    """
+    cut = _cut(x, _entries(x, index))
+    part = x if cut.whole else _sliced(x, cut.ranges)
+    part = basic.reshape(part, cut.shape)
+    if cut.looks_up:
+        return indexing.get_items(part, cut.lookups)
+    return part.clone() if part is x else part
+
+
+def _sliced(x: Any, ranges: Sequence[range]) -> Any:
+    return prim.slice(
+        x,
+        start=tuple(r.start for r in ranges),
+        stop=tuple(r.stop for r in ranges),
+        step=tuple(r.step for r in ranges),
+    )
+
+
+def _entries(x: Any, index: Any) -> list[Any]:
+    """One entry per axis of x, and None for new ones: `...` filled up, masks as tensors of indices."""
     entries: list[Any] = []
-    for part in parts:
-        if isinstance(part, (list, np.ndarray)) and not isinstance(part, Tensor):
-            part = tensor(np.asarray(part))
-        if isinstance(part, Tensor) and part.dtype == dtypes.bool_:
-            if part.is_traced:
-                raise TraceError(
-                    "the result of a boolean index has a shape that depends on values",
-                    where=caller(),
-                    hint="use where() with the mask instead",
-                )
-            entries.extend(tensor(k) for k in np.nonzero(part.numpy()))
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, (list, tuple, np.ndarray, np.bool_, bool)):
+            part = constant_like(x, _index_array(part))
+        if _is_tensor(part) and part.dtype == dtypes.bool_:
+            entries.extend(
+                _places_of_mask(x, part, sum(e is not None and e is not Ellipsis for e in entries))
+            )
         else:
             entries.append(part)
+    ellipses = [k for k, e in enumerate(entries) if e is Ellipsis]
     used = sum(e is not None and e is not Ellipsis for e in entries)
-    if used > rank:
-        raise ArgumentError(f"{used} indices for a tensor of {rank} axes", where=caller())
+    rank = len(x.shape)
+    if used > rank or len(ellipses) > 1:
+        what = f"{used} indices" if used > rank else "more than one `...`"
+        raise ArgumentError(f"{what} for a tensor {x.type}", where=caller())
     fill: list[Any] = [slice(None)] * (rank - used)
-    if Ellipsis in [e for e in entries if not isinstance(e, Tensor)]:
-        at = next(k for k, e in enumerate(entries) if e is Ellipsis)
-        return entries[:at] + fill + entries[at + 1 :]
-    return entries + fill
+    at = ellipses[0] if ellipses else len(entries)
+    return entries[:at] + fill + entries[at + 1 :]
 
 
-def get(x: Tensor, index: Any) -> Tensor:
-    """`x[index]`. Raises ArgumentError for an index out of range."""
-    entries = _expanded(index, x.ndim)
-    arrays: list[Any] = []
-    start, stop, step, shape = [], [], [], []
-    axis = 0
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "__intaglio_apply__")
+
+
+def _index_array(part: Any) -> Any:
+    array = np.asarray(part)
+    return array.astype(np.int64) if array.size == 0 and array.dtype != np.bool_ else array
+
+
+def _places_of_mask(x: Any, mask: Any, axis: int) -> list[Any]:
+    """The places where a mask holds, one tensor of indices per axis of the mask."""
+    own = tuple(x.shape[axis : axis + mask.ndim])
+    if tuple(mask.shape) != own:
+        raise ShapeError(
+            f"the mask is {mask.type} but x is {x.type}: it must be bool{list(own)}", where=caller()
+        )
+    if mask.ndim == 0:
+        raise ArgumentError("a single truth value cannot be an index", where=caller(), hint="use where()")
+    if mask.is_traced:
+        raise TraceError(
+            f"the shape of x[mask] depends on values not known while the function is traced ({mask.type})",
+            where=caller(),
+            hint="use where() with the mask",
+        )
+    return [constant_like(x, places) for places in np.nonzero(mask.numpy())]
+
+
+def _cut(x: Any, entries: Sequence[Any]) -> Cut:
+    cut = Cut()
+    extents = iter(x.shape)
     for entry in entries:
         if entry is None:
-            shape.append(1)
+            cut.shape.append(1)
+            cut.lookups.append(None)
             continue
-        extent = x.shape[axis]
-        axis += 1
+        extent = next(extents)
         if isinstance(entry, slice):
-            a, b, s = entry.indices(extent)
-            start.append(a)
-            stop.append(b if (b - a) * s > 0 else a)
-            step.append(s)
-            shape.append(len(range(a, b, s)))
-            arrays.append(None)
-        elif isinstance(entry, Tensor) and (entry.ndim or entry.is_traced):
-            start.append(0)
-            stop.append(extent)
-            step.append(1)
-            shape.append(extent)
-            arrays.append(entry)
-        else:
-            k = int(entry)
-            if not -extent <= k < extent:
-                raise ArgumentError(
-                    f"index {k} is out of range for axis {axis - 1} of {x.type}", where=caller()
+            _take_slice(cut, entry, extent)
+        elif _is_tensor(entry) and (entry.ndim or entry.is_traced):
+            if not entry.dtype.is_integer:
+                raise DTypeError(
+                    f"an index is {entry.type}; integers or truth values are expected", where=caller()
                 )
-            start.append(k % extent)
-            stop.append(k % extent + 1)
-            step.append(1)
-            arrays.append("drop")
-    return _assemble(x, entries, arrays, (tuple(start), tuple(stop), tuple(step)), shape)
+            cut.ranges.append(range(extent))
+            cut.shape.append(extent)
+            cut.lookups.append(entry)
+        else:
+            cut.ranges.append(_place(x, entry, extent, len(cut.ranges)))
+            cut.whole = False
+    return cut
 
 
-def _assemble(
-    x: Tensor, entries: list[Any], arrays: list[Any], cut: tuple[Any, Any, Any], shape: list[Any]
-) -> Any:
-    start, stop, step = cut
-    whole = all(a == 0 and s == 1 and b == e for a, b, s, e in zip(start, stop, step, x.shape, strict=True))
-    part = x if whole else prim.slice(x, start=start, stop=stop, step=step)
-    if part.shape != tuple(shape):
-        part = basic.reshape(part, shape)
-    elif part is x:
-        part = x.clone()
-    if not any(isinstance(a, Tensor) for a in arrays):
-        return part
-    kept = iter(a for a in arrays if not (isinstance(a, str) and a == "drop"))
-    indices = [
-        None if e is None else next(kept)
-        for e in entries
-        if e is None or isinstance(e, slice) or (isinstance(e, Tensor) and (e.ndim or e.is_traced))
-    ]
-    return indexing.get_items(part, indices)
+def _take_slice(cut: Cut, entry: slice, extent: Any) -> None:
+    if not isinstance(extent, int):
+        if (entry.start, entry.stop, entry.step) != (None, None, None):
+            raise ArgumentError(f"a dimension {extent} known only at run time is sliced", where=caller())
+        places, count = range(0), extent
+    else:
+        places = range(*entry.indices(extent))
+        if not places:
+            places = range(0, 0)
+        cut.whole = cut.whole and places == range(extent)
+        count = len(places)
+    cut.ranges.append(places)
+    cut.shape.append(count)
+    cut.lookups.append(None)
 
 
-def put(x: Tensor, index: Any, value: Any) -> Tensor:
-    """The tensor with `x[index] = value` done."""
-    if isinstance(index, Tensor) and index.dtype == dtypes.bool_ and index.shape == x.shape:
-        value = value if isinstance(value, Tensor) else tensor(np.asarray(value, x.dtype.numpy))
-        if value.ndim == 0 or value.shape == x.shape:
-            result: Tensor = prim.where(index, value.to(x.dtype), x)
-            return result
-    places = basic.reshape(_positions(x), x.shape)
-    flat = get(places, index)
-    value = value if isinstance(value, Tensor) else tensor(np.asarray(value, x.dtype.numpy))
-    updates = basic.expand(value.to(x.dtype), flat.shape)
-    scattered = prim.scatter(x.reshape(-1), updates.reshape(-1), flat.reshape(-1), axes=(0,), mode="set")
-    changed: Tensor = basic.reshape(scattered, x.shape)
-    return changed
+def _place(x: Any, entry: Any, extent: int, axis: int) -> range:
+    try:
+        k = entry.__index__()
+    except AttributeError:
+        raise ArgumentError(
+            f"a {type(entry).__name__} cannot be an index",
+            where=caller(),
+            hint="use integers, slices or tensors",
+        ) from None
+    if not -extent <= k < extent:
+        raise ArgumentError(f"index {k} is out of range for axis {axis} of {x.type}", where=caller())
+    return range(k % extent, k % extent + 1)
 
 
-def _positions(x: Tensor) -> Tensor:
+def set_item(x: Any, index: Any, value: Any) -> Any:
+    """The tensor with `x[index] = value` done; the value is converted and broadcast."""
+    value = value if _is_tensor(value) else constant_like(x, np.asarray(value, x.dtype.numpy))
+    value = basic.convert(value, x.dtype)
+    if _is_tensor(index) and index.dtype == dtypes.bool_ and not value.ndim:
+        return prim.where(_mask_of(x, index), value, x)
+    cut = _cut(x, _entries(x, index))
+    shape = basic.shape_of(get_item(x, index)) if cut.looks_up else tuple(cut.shape)
+    value = basic.expand(_without_leading_ones(value, shape), shape)
+    if not cut.looks_up:
+        value = basic.reshape(value, [len(r) for r in cut.ranges])
+        return value if cut.whole else _put_slice(x, cut.ranges, value)
+    return _put_flat(x, get_item(_positions(x), index), value)
+
+
+def _without_leading_ones(value: Any, shape: Sequence[IndexLike]) -> Any:
+    spare = max(0, value.ndim - len(shape))
+    return basic.reshape(value, value.shape[spare:]) if spare and set(value.shape[:spare]) == {1} else value
+
+
+def _mask_of(x: Any, mask: Any) -> Any:
+    """A mask over leading axes, for all elements behind them."""
+    if tuple(mask.shape) != tuple(x.shape[: mask.ndim]):
+        raise ShapeError(f"the mask is {mask.type} but x is {x.type}", where=caller())
+    return basic.reshape(mask, (*mask.shape, *(1 for _ in x.shape[mask.ndim :])))
+
+
+def _positions(x: Any) -> Any:
+    """The row-major position of every element of x."""
     count = int(np.prod(x.shape, dtype=np.int64))
-    return tensor(np.arange(count))
+    return basic.reshape(iota_like(x, (count,), 0), x.shape)
+
+
+def _put_slice(x: Any, ranges: Sequence[range], value: Any) -> Any:
+    """x with other elements at the given places of its axes."""
+    if any(r.step != 1 for r in ranges):
+        return _put_flat(x, _sliced(_positions(x), ranges), value)
+    restricted = [k for k, (r, extent) in enumerate(zip(ranges, x.shape, strict=True)) if r != range(extent)]
+    if len(restricted) == 1:
+        axis = restricted[0]
+        places, extent = ranges[axis], x.shape[axis]
+        parts = [value] if len(places) else []
+        if places.start > 0:
+            parts.insert(0, indexing.slice_axis(x, axis, 0, places.start))
+        if places.start + len(places) < extent:
+            parts.append(indexing.slice_axis(x, axis, places.start + len(places), extent))
+        return indexing.concat(parts, axis)
+    padding = tuple((r.start, e - r.start - len(r)) for r, e in zip(ranges, x.shape, strict=True))
+    inside = prim.pad(
+        full_like(x, True, value.shape, dtypes.bool_), padding=padding, mode="constant", value=0.0
+    )
+    return prim.where(inside, prim.pad(value, padding=padding, mode="constant", value=0.0), x)
+
+
+def _put_flat(x: Any, places: Any, value: Any) -> Any:
+    """x with other elements at the given row-major positions."""
+    flat, places, value = (basic.reshape(t, (-1,)) for t in (x, places, value))
+    return basic.reshape(prim.scatter(flat, value, places, axes=(0,), mode="set"), x.shape)

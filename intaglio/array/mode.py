@@ -1,47 +1,55 @@
-"""What is going on: whether derivatives are recorded, and the trace, if any, that records a program."""
+"""What is going on in this thread: whether derivatives are recorded, and the trace under way."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ContextDecorator
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from intaglio.ops.registry import Op
 
-if TYPE_CHECKING:
-    from intaglio.array.tensor import Tensor
-
-Array = np.ndarray[Any, Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Recorder(Protocol):
-    """What records a program: the trace that is going on."""
+    """A program being recorded; `Any` stands for its values, and for the storages that hold them."""
 
-    def apply(self, op: Op, operands: Sequence[Tensor], attrs: dict[str, Any]) -> tuple[Tensor, ...]: ...
-    def assign(self, tensor: Tensor, value: Tensor) -> None: ...
-    def lift(self, array: Array) -> Tensor: ...
+    arrays: Any
+
+    def operand(self, tensor: Any) -> Any: ...
+    def write(self, storage: Any, value: Any) -> None: ...
+    def constant(self, array: Any) -> Any: ...
+    def append(self, op: Op, values: Sequence[Any], attrs: dict[str, Any]) -> tuple[Any, ...]: ...
+    def read_grad(self, tensor: Any) -> Any: ...
+    def write_grad(self, tensor: Any, grad: Any) -> None: ...
 
 
-class _Mode:
-    """Whether operators are recorded for derivatives, the trace that is going on, and how often the
-    attributes of any module have changed."""
-
-    grad = True
-    changes = 0
+class _Mode(threading.local):
+    grad: bool = True
     trace: Recorder | None = None
 
 
 mode = _Mode()
 
 
+class Changes:
+    """How often something changed that recorded programs rest on: the parts and settings of modules, or
+    whether a leaf requires gradients. Whoever changes such a thing adds one."""
+
+    count: int = 0
+
+
+changes = Changes()
+
+
 def note_change() -> None:
-    """Some attribute of a module has changed; compiled functions look at theirs again."""
-    mode.changes += 1
+    """Something that recorded programs rest on has changed; they look at it again."""
+    changes.count += 1
 
 
-class set_grad_enabled(ContextDecorator):
+class set_grad_enabled:
     """Within it derivatives are recorded, or not; also a decorator."""
 
     def __init__(self, enabled: bool) -> None:
@@ -55,6 +63,14 @@ class set_grad_enabled(ContextDecorator):
     def __exit__(self, *_: object) -> None:
         mode.grad = self.before.pop()
 
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+            with set_grad_enabled(self.enabled):
+                return function(*args, **kwargs)
+
+        return wrapped
+
 
 def no_grad() -> set_grad_enabled:
     """Within it nothing is recorded for derivatives."""
@@ -67,4 +83,5 @@ def enable_grad() -> set_grad_enabled:
 
 
 def is_grad_enabled() -> bool:
+    """Whether derivatives are recorded now."""
     return mode.grad

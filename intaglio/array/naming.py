@@ -8,19 +8,21 @@ from typing import Any
 
 
 def state_names(function: Callable[..., Any]) -> dict[int, str]:
-    """Names by tensor identity: `weight` of a module's parameter `0.weight` is `0_weight`, optimiser state
-    adds its own name; with several modules their variables' names come first."""
+    """Names by identity of a tensor's storage: that of a module's parameter `0.weight` is `0_weight`, an
+    optimiser's state adds its own name; with several modules their variables' names come first."""
     seen = list(_visible(function))
     modules = [(name, x) for name, x in seen if hasattr(x, "named_parameters")]
     names: dict[int, str] = {}
     for variable, module in modules:
         prefix = f"{variable}_" if len(modules) > 1 and variable else ""
         for path, x in [*module.named_parameters(), *module.named_buffers()]:
-            names.setdefault(id(x), prefix + path.replace(".", "_"))
+            names.setdefault(id(x._storage), prefix + path.replace(".", "_"))
     for _, optimizer in seen:
         for p, state in getattr(optimizer, "state", {}).items() if hasattr(optimizer, "param_groups") else ():
             for key, x in state.items():
-                names.setdefault(id(x), key if key == "step" else f"{names.get(id(p), 'p')}_{key}")
+                names.setdefault(
+                    id(x._storage), key if key == "step" else f"{names.get(id(p._storage), 'p')}_{key}"
+                )
     return names
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from intaglio.array.tensor import Tensor, no_grad, tensor
+from intaglio.array.methods import sizes
+from intaglio.array.mode import no_grad
+from intaglio.array.tensor import Tensor, lifted, tensor
 from intaglio.ops.compositions import random as draws
 from intaglio.shared import dtypes
+from intaglio.shared.dtypes import DType
+from intaglio.shared.errors import ArgumentError
+from intaglio.shared.where import caller
 
 _state = tensor(draws.state_of(0))
 
@@ -19,59 +25,86 @@ def manual_seed(seed: int) -> None:
         _state.copy_(tensor(draws.state_of(seed)))
 
 
-def _advance(count: Any) -> None:
-    _state.copy_(draws.advance(_state, count))
+def get_rng_state() -> Tensor:
+    """A copy of the generator's state: u64[2], the seed and the number of words drawn."""
+    return _state.clone()
+
+
+def set_rng_state(state: Tensor) -> None:
+    """Go back to a state that `get_rng_state` gave."""
+    with no_grad():
+        _state.copy_(state)
+
+
+def drawn(count: Any) -> Tensor:
+    """The generator's state for a draw of `count` words; the generator moves on behind them."""
+    with no_grad():
+        state = _state.clone()
+        _state.copy_(draws.advance(state, count))
+    return state
+
+
+def _float(dtype: Any) -> DType:
+    wanted = dtypes.parse(dtype)
+    if not wanted.is_float:
+        raise ArgumentError(f"rand and randn make floats, not {wanted}", where=caller(), hint="use randint")
+    return wanted
+
+
+def rand(*size: Any, dtype: Any = dtypes.f32, requires_grad: bool = False) -> Tensor:
+    """Uniform draws from 0 up to 1."""
+    shape, wanted = sizes(size), _float(dtype)
+    made: Tensor = draws.uniform(drawn(draws.words(shape, wanted)), shape, dtype=wanted)
+    return made.requires_grad_(requires_grad)
+
+
+def randn(*size: Any, dtype: Any = dtypes.f32, requires_grad: bool = False) -> Tensor:
+    """Draws from the normal distribution of mean 0 and variance 1."""
+    shape, wanted = sizes(size), _float(dtype)
+    made: Tensor = draws.normal(drawn(draws.words(shape)), shape, dtype=wanted)
+    return made.requires_grad_(requires_grad)
+
+
+def rand_like(x: Tensor) -> Tensor:
+    """Uniform draws of the shape and type of a tensor."""
+    return rand(*x.shape, dtype=x.dtype)
+
+
+def randn_like(x: Tensor) -> Tensor:
+    """Normal draws of the shape and type of a tensor."""
+    return randn(*x.shape, dtype=x.dtype)
+
+
+def randint(low: int, high: int | Sequence[int], size: Any = None, *, dtype: Any = dtypes.i64) -> Tensor:
+    """Integers from `low` up to but without `high`; `randint(high, size)` starts at 0."""
+    if size is None:
+        low, high, size = 0, low, high
+    assert isinstance(high, int)
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    made: Tensor = draws.randint(drawn(draws.words(shape)), shape, low, high, dtypes.parse(dtype))
+    return made
+
+
+def randperm(count: int) -> Tensor:
+    """The integers below `count` in random order (i64)."""
+    made: Tensor = draws.permutation(drawn(count), count)
+    return made
+
+
+def bernoulli(p: Tensor) -> Tensor:
+    """1 with the probability that each element says, else 0, in the type of `p`."""
+    made: Tensor = draws.bernoulli(drawn(draws.words(p.shape)), p.shape, p.detach()).to(p.dtype)
+    return made
+
+
+def categorical(logits: Any) -> Tensor:
+    """One index per row of the last dimension, with probabilities softmax(logits)."""
+    x = logits if isinstance(logits, Tensor) else lifted(logits)
+    made: Tensor = draws.categorical(drawn(draws.words(x.shape)), x.detach())
+    return made
 
 
 def generator() -> np.random.Generator:
     """A NumPy generator for initial weights, seeded by the next draw."""
-    with no_grad():
-        words = draws.randint(_state, (2,), 0, 2**32).numpy()
-        _advance(2)
-    return np.random.default_rng([int(w) for w in words])
-
-
-def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
-
-
-def rand(*size: Any, dtype: Any = dtypes.f32) -> Tensor:
-    """Uniform from 0 up to 1."""
-    shape, wanted = _sizes(size), dtypes.parse(dtype)
-    with no_grad():
-        drawn: Tensor = draws.uniform(_state, shape, dtype=wanted)
-        _advance(draws.words(shape, wanted))
-    return drawn
-
-
-def randn(*size: Any, dtype: Any = dtypes.f32) -> Tensor:
-    """Standard normal."""
-    shape, wanted = _sizes(size), dtypes.parse(dtype)
-    with no_grad():
-        drawn: Tensor = draws.normal(_state, shape, dtype=wanted)
-        _advance(draws.words(shape, wanted))
-    return drawn
-
-
-def randint(low: int, high: int, size: tuple[int, ...]) -> Tensor:
-    """Integers from `low` up to, not including, `high` (i64)."""
-    with no_grad():
-        drawn: Tensor = draws.randint(_state, tuple(size), low, high)
-        _advance(draws.words(tuple(size)))
-    return drawn
-
-
-def randperm(count: int) -> Tensor:
-    """The numbers 0 .. count - 1 in random order (i64)."""
-    with no_grad():
-        drawn: Tensor = draws.permutation(_state, count)
-        _advance(count)
-    return drawn
-
-
-def bernoulli(p: Tensor) -> Tensor:
-    """1 with the probability given per element, else 0, in the type of `p`."""
-    with no_grad():
-        drawn: Tensor = draws.bernoulli(_state, p.shape, p).to(p.dtype)
-        _advance(draws.words(p.shape))
-    return drawn
+    seed = draws.randint(drawn(2), (2,), 0, 2**32).numpy()
+    return np.random.default_rng([int(word) for word in seed])

@@ -1,20 +1,23 @@
 """`Tensor`: eager over NumPy, with PyTorch's names and semantics, and a stand-in while a program is traced.
 
-A Tensor holds an array, or, made while tracing, a value of the graph being recorded. Applying an operator
-runs its NumPy oracle or appends to the graph, and, when a derivative may be wanted, keeps a record.
+A Tensor looks at a storage, which holds an array or a value of the graph being recorded. Only `detach()` and
+`.data` share a storage: all other results are values of their own, also where PyTorch gives views. Applying
+an operator runs its NumPy oracle or appends to the graph; a record is kept when derivatives may be asked for.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from intaglio.array.methods import Methods
+from intaglio.array import tape
+from intaglio.array.convert import as_native
+from intaglio.array.host import Host
+from intaglio.array.indexing import get_item, set_item
 from intaglio.array.mode import (
-    Array,
-    Recorder,
     enable_grad,
     is_grad_enabled,
     mode,
@@ -22,186 +25,122 @@ from intaglio.array.mode import (
     note_change,
     set_grad_enabled,
 )
-from intaglio.array.tape import Record, accumulate, derivatives
+from intaglio.array.storage import UNAVAILABLE, Array, Storage
 from intaglio.graph.ir import Value
+from intaglio.ops.compositions import basic
 from intaglio.ops.dispatch import evaluate
 from intaglio.ops.registry import Op
-from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, TraceError
-from intaglio.shared.regions import phase
 from intaglio.shared.types import TensorType
 from intaglio.shared.where import caller
 
-__all__ = [
-    "Array",
-    "Tensor",
-    "as_native",
-    "derivatives",
-    "enable_grad",
-    "from_numpy",
-    "is_grad_enabled",
-    "mode",
-    "no_grad",
-    "note_change",
-    "tensor",
-]
 
+class Tensor(Host):
+    """A tensor. `requires_grad` asks for derivatives, which `backward()` adds to `grad`.
 
-class Tensor(Methods):
-    """A tensor. `requires_grad` asks for derivatives, which `backward()` adds to `grad`."""
+    Args:
+        data: numbers, nested lists, an array or a Tensor; an array of a supported type is not copied.
+        dtype: a DType, its name, or a NumPy dtype; Python floats become f32.
+    """
 
-    __slots__ = (
-        "__weakref__",
-        "_alias",
-        "_array",
-        "_leaf",
-        "_record",
-        "_trace",
-        "_value",
-        "_version",
-        "grad",
-    )
+    __slots__ = ("__weakref__", "_grad", "_leaf", "_origin", "_position", "_record", "_storage")
 
-    _array: Array | None
-    grad: Any
+    _storage: Storage
+    _grad: Any
+    _leaf: bool
+    _record: tape.Record | None
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        array = data.numpy() if isinstance(data, Tensor) else as_native(data, dtype)
-        self._set(array, None, None)
-        self.requires_grad_(requires_grad)
+        array = as_native(data.numpy() if isinstance(data, Tensor) else data, dtype)
+        self._hold(_storage_of(array, shared=True))
+        if requires_grad:
+            self.requires_grad_()
 
-    def _set(self, array: Array | None, value: Value | None, trace: Recorder | None) -> None:
-        self._array = array
-        self._value = value
-        self._trace = trace
+    def _hold(self, storage: Storage) -> None:
+        self._storage = storage
+        self._record = None
+        self._position = 0
         self._leaf = False
-        self._record: Record | None = None
-        self._version = 0
-        self._alias: Tensor | None = None
-        self.grad = None
+        self._grad = None
+        self._origin: Tensor | None = None
 
     @staticmethod
-    def _of(array: Array) -> Tensor:
+    def _holding(held: Array | Value) -> Tensor:
+        """A Tensor that holds an array or a graph value as it is."""
         made = Tensor.__new__(Tensor)
-        made._set(array, None, None)
-        return made
-
-    @staticmethod
-    def _traced(value: Value, trace: Recorder) -> Tensor:
-        made = Tensor.__new__(Tensor)
-        made._set(None, value, trace)
+        made._hold(Storage(held))
         return made
 
     # What it is
 
     @property
     def type(self) -> TensorType:
-        if self._value is not None:
-            return self._value.type
-        assert self._array is not None
-        return TensorType(dtypes.from_numpy(self._array.dtype), self._array.shape)
+        """Element type and shape."""
+        return self._storage.type
 
     @property
     def dtype(self) -> DType:
-        return self.type.dtype
+        return self._storage.type.dtype
 
     @property
     def shape(self) -> tuple[Any, ...]:  # type: ignore[override]
-        return self._array.shape if self._array is not None else self.type.shape
+        return self._storage.held.shape
 
     @property
     def is_traced(self) -> bool:
-        return self._value is not None
+        """Whether it stands for a value of a program that is being recorded."""
+        return type(self._storage.held) is Value
 
     def numpy(self) -> Array:
-        """The array itself, not a copy. Raises TraceError while a program is traced."""
-        if self._array is None:
-            raise TraceError(
-                f"the value of {self.type} is not known while the program is traced",
-                where=caller(),
-                hint="use where(), cond() or while_loop() to decide on values, or move this out "
-                "of the compiled function",
-            )
-        return self._array
+        """The elements as an array, which shares the tensor's memory.
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        array = self.numpy()
-        return np.array(array, dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.numpy().__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self.numpy().__dlpack_device__()
-        return device
-
-    def item(self) -> Any:
-        """The only element as a Python number."""
-        array = self.numpy()
-        if array.size != 1:
-            raise ArgumentError(f"item: {self.type} has {array.size} elements, expected one", where=caller())
-        return array.reshape(()).astype(self.dtype.arithmetic.numpy).item()
-
-    def tolist(self) -> Any:
-        return self.numpy().tolist()
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if not self.dtype.is_integer:
-            raise DTypeError(f"{self.type} cannot be an index", where=caller())
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise ShapeError("a tensor without axes has no length", where=caller())
-        return int(self.shape[0])
-
-    def __iter__(self) -> Any:
-        return iter(self.unbind(0))
-
-    def __repr__(self) -> str:
-        if self._array is None:
-            return f"tensor(<traced {self.type}>)"
-        shown = np.array2string(
-            self._array.astype(self.dtype.arithmetic.numpy, copy=False),
-            separator=", ",
-            precision=4,
-            threshold=100,
-            prefix="tensor(",
+        Raises:
+            TraceError: the tensor is traced, so that it has no elements yet.
+        """
+        held = self._storage.held
+        if mode.trace is None and type(held) is not Value:
+            return self._storage.expose()
+        if type(held) is Value and held.data is not None:
+            return held.data
+        if mode.trace is None:
+            raise tape.leaked(self.type)
+        raise TraceError(
+            f"the elements of this {self.type} are not known while the function is traced",
+            where=caller(),
+            hint="decide with where(), cond() or while_loop(), or do this outside of the traced function",
         )
-        extra = "" if self.dtype in (dtypes.f32, dtypes.i64, dtypes.bool_) else f", dtype={self.dtype}"
-        return f"tensor({shown}{extra}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __reduce__(self) -> Any:
+        return _restored, (type(self), self.numpy(), self._leaf)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self._record is not None:
+            raise ArgumentError(
+                "only leaves can be deep-copied", where=caller(), hint="use x.detach().clone()"
+            )
+        made = object.__new__(type(self))
+        made._hold(_storage_of(self.numpy().copy()))
+        made._leaf = self._leaf
+        memo[id(self)] = made
+        return made
 
     # Operators
 
     def __intaglio_apply__(self, op: Op, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
-        tensors = tuple(x if isinstance(x, Tensor) else tensor(x) for x in operands)
-        trace = mode.trace
-        if trace is not None:
-            outputs = trace.apply(op, tensors, attrs)
-        else:
-            results = evaluate(op, [x.numpy() for x in tensors], attrs)
-            many = results if isinstance(results, tuple) else (results,)
-            outputs = tuple(Tensor._of(as_own(r, tensors)) for r in many)
-        if mode.grad and op.name != "detach" and any(x.requires_grad for x in tensors):
-            record = Record(op, tensors, attrs, outputs)
-            for y in outputs:
+        tensors = [x if isinstance(x, Tensor) else lifted(x) for x in operands]
+        held, outputs = (
+            _evaluated(op, tensors, attrs) if mode.trace is None else _recorded(op, tensors, attrs)
+        )
+        if mode.grad and any(x._leaf or x._record is not None for x in tensors) and op.name != "detach":
+            record = tape.Record(op, tensors, attrs, held)
+            for position, y in enumerate(outputs):
                 if y.dtype.is_float:
-                    y._record = record
+                    y._record, y._position = record, position
         return outputs if len(outputs) > 1 else outputs[0]
 
     def __intaglio_lift__(self, value: Any, dtype: DType | None) -> Tensor:
-        array = as_native(value, dtype)
-        return mode.trace.lift(array) if mode.trace is not None else Tensor._of(array)
+        return lifted(value, dtype)
 
     # Derivatives
 
@@ -215,183 +154,267 @@ class Tensor(Methods):
 
     @property
     def is_leaf(self) -> bool:
+        """Whether it was not computed from something that requires gradients."""
         return self._record is None
 
     def requires_grad_(self, wanted: bool = True) -> Tensor:
         """Ask for derivatives. Raises DTypeError for elements that are not floats."""
         if wanted and not self.dtype.is_float:
-            raise DTypeError(f"{self.type} cannot require gradients; only floats can", where=caller())
+            raise DTypeError(f"{self.type} cannot require gradients: only floats have them", where=caller())
         if not wanted and self._record is not None:
             raise ArgumentError(
                 "only leaves can stop requiring gradients", hint="use x.detach()", where=caller()
             )
-        self._leaf = bool(wanted)
+        if self._record is None and self._leaf != wanted:
+            self._leaf = bool(wanted)
+            note_change()
         return self
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    @property
+    def grad(self) -> Any:
+        """The derivative that `backward()` added up, or None."""
+        if mode.trace is not None:
+            return mode.trace.read_grad(self)
+        if self._grad is UNAVAILABLE:
+            raise ArgumentError(
+                f"the gradient of this {self.type} was made inside of a compiled function, which clears "
+                "gradients itself and does not keep them",
+                where=caller(),
+                hint="compile it with jit(function, keep_grads=True)",
+            )
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.type != self.type):
+            shown = value.type if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError(f"grad of {self.type} cannot be a {shown}", where=caller())
+        if mode.trace is not None:
+            mode.trace.write_grad(self, value)
+        else:
+            self._grad = value
+
+    def retain_grad(self) -> None:
+        """Let `backward()` set `grad` here too, where the tensor was computed."""
+        if self._record is not None:
+            self._record.retained = {**(self._record.retained or {}), self._position: weakref.ref(self)}
+
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
         """Add the derivative of this tensor to `grad` of every leaf it was computed from.
 
         Args:
             gradient: weight of each element; may be left out for one element.
-        """
-        if gradient is None and self.numel() != 1:
-            raise ShapeError(
-                f"backward: {self.type} needs a gradient of its shape",
-                where=caller(),
-                hint="reduce it to one number first, as with .sum()",
-            )
-        if not self.requires_grad:
-            raise ArgumentError(
-                "backward: nothing here requires gradients",
-                where=caller(),
-                hint="set requires_grad=True on what to differentiate by",
-            )
-        leaves, gradients = derivatives(self, gradient, None, create_graph)
-        with set_grad_enabled(create_graph), phase("backward"):
-            for leaf in leaves:
-                if id(leaf) in gradients:
-                    accumulate(leaf, gradients[id(leaf)])
+            retain_graph: keep what is needed to call it again; default `create_graph`.
+            create_graph: let the gradients be differentiated again.
 
-    # Changes in place
+        Raises:
+            ArgumentError: nothing requires gradients, or the graph was freed by an earlier call.
+            ShapeError: the gradient's shape is not the tensor's.
+        """
+        if not self.requires_grad:
+            raise tape.no_derivative(self.type)
+        pairs = tape.derivatives(
+            [self],
+            [seed_of(self, gradient)],
+            None,
+            create_graph=create_graph,
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+        )
+        with set_grad_enabled(create_graph):
+            for tensor, derivative in pairs:
+                _accumulate(tensor, derivative, create_graph)
+
+    def detach(self) -> Tensor:
+        """The same memory without derivatives: changing one in place changes the other."""
+        made = Tensor.__new__(Tensor)
+        made._hold(self._storage)
+        return made
+
+    def detach_(self) -> Tensor:
+        """Cut off from what it was computed from."""
+        self._record, self._leaf = None, False
+        return self
 
     @property
     def data(self) -> Tensor:
-        """The same memory without derivatives; changing one changes the other."""
-        made = Tensor._of(self._array) if self._array is not None else self.detach()
-        made._alias = self
-        return made
+        """The same memory without derivatives, as `detach()` gives it."""
+        return self.detach()
 
     @data.setter
     def data(self, value: Any) -> None:
-        self._check_writable()
-        with no_grad():
-            self._assign(value if isinstance(value, Tensor) else tensor(value))
-
-    def _check_writable(self) -> None:
-        if isinstance(self._alias, Tensor) and self._alias is self:
-            raise ArgumentError(
-                "this tensor is a part of another one; changing it would not change that one",
-                where=caller(),
-                hint="assign through the whole: x[index] = value",
-            )
-
-    def _assign(self, value: Tensor) -> None:
-        """Take over a value of the same type."""
-        if self._alias is not None and self._alias is not self:
-            self._alias._assign(value)
-            return
-        if value.type != self.type:
-            raise ShapeError(
-                f"a tensor of type {self.type} cannot become {value.type} in place", where=caller()
-            )
-        if mode.trace is not None:
-            mode.trace.assign(self, value)
+        given = value if isinstance(value, Tensor) else Tensor(value)
+        if given.type == self.type:
+            write(self._storage, given)
+        elif mode.trace is None:
+            self._storage.replace(given._storage.share())
         else:
-            assert self._array is not None
-            np.copyto(self._array, value.numpy())
-        self._version += 1
-        self._record = value._record if mode.grad else self._record
+            raise TraceError(f"{self.type} becomes {given.type} in a traced function", where=caller())
+
+    # Changes in place
 
     def _in_place(self, value: Any) -> Tensor:
-        """Become a computed value; it is broadcast and converted to this tensor's type."""
-        self._check_writable()
+        """Become a computed value, which is converted and broadcast to this tensor's type."""
         if mode.grad and self._leaf:
             raise ArgumentError(
-                "a leaf that requires gradients cannot be changed in place",
+                f"a leaf {self.type} that requires gradients is changed in place",
                 where=caller(),
                 hint="change it inside `with no_grad():`",
             )
-        value = value if isinstance(value, Tensor) else tensor(value)
-        if value.dtype != self.dtype:
-            value = value.to(self.dtype)
-        if value.shape != self.shape:
-            value = value.expand(self.shape)
-        self._assign(value)
+        given = value if isinstance(value, Tensor) else lifted(value)
+        if given.dtype != self.dtype:
+            given = basic.convert(given, self.dtype)
+        if given.shape != self.shape:
+            given = basic.expand(given, self.shape)
+        write(self._storage, given)
+        if mode.grad:
+            self._record, self._position, self._leaf = given._record, given._position, False
+            if given._leaf:
+                raised = given.clone()
+                self._record, self._position = raised._record, raised._position
         return self
 
-    def copy_(self, other: Any) -> Tensor:
-        return self._in_place(other)
-
-    def fill_(self, number: float) -> Tensor:
-        return self._in_place(tensor(np.asarray(number, self.dtype.numpy)))
-
-    def zero_(self) -> Tensor:
-        return self.fill_(0)
-
-    def add_(self, other: Any, alpha: float = 1) -> Tensor:
-        return self._in_place(self + (other if alpha == 1 else other * alpha))
-
-    def sub_(self, other: Any, alpha: float = 1) -> Tensor:
-        return self._in_place(self - (other if alpha == 1 else other * alpha))
-
-    def mul_(self, other: Any) -> Tensor:
-        return self._in_place(self * other)
-
-    def div_(self, other: Any) -> Tensor:
-        return self._in_place(self / other)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
-        return self._in_place(self.clamp(min, max))
-
-    __iadd__ = add_
-    __isub__ = sub_
-    __imul__ = mul_
-    __itruediv__ = div_
-
     def __getitem__(self, index: Any) -> Any:
-        from intaglio.array.indexing import get
-
-        part = get(self, index)
-        part._alias = part
-        return part
+        return get_item(self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        from intaglio.array.indexing import put
-
-        self._in_place(put(self, index, value))
+        self._in_place(set_item(self, index, value))
 
 
-def as_native(data: Any, dtype: Any = None) -> Array:
-    """An array of a supported type in native byte order, row-major; Python floats become f32.
+def _evaluated(
+    op: Op, tensors: Sequence[Tensor], attrs: dict[str, Any]
+) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
+    """The results of an operator on arrays. Those that look at an operand's memory are marked as shared."""
+    storages = [x._storage for x in tensors]
+    arrays: list[Any] = [s.held for s in storages]
+    for storage in storages:
+        if type(storage.held) is Value:
+            raise tape.leaked(storage.type)
+    results = evaluate(op, arrays, attrs)
+    held = [_apart(array, storages) for array in (results if isinstance(results, tuple) else (results,))]
+    outputs = tuple(map(Tensor._holding, held))
+    for made in outputs:
+        made._storage.shared = any(_may_share(made._storage.held, a) for a in arrays)
+    return tuple(held), outputs
 
-    Raises:
-        DTypeError: elements that are no numbers, or of a type that is not supported.
-    """
-    python = not isinstance(data, (np.ndarray, np.generic))
-    if isinstance(data, (list, tuple)):
-        data = [x.numpy() if isinstance(x, Tensor) else x for x in data]
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise ShapeError(f"tensor: the nested lists are not rectangular: {error}", where=caller()) from None
-    if dtype is not None:
-        wanted = dtypes.parse(dtype).numpy
-    elif python and array.dtype == np.float64:
-        wanted = np.dtype(np.float32)
+
+def _apart(array: Array, storages: Sequence[Storage]) -> Array:
+    """A result; a copy when it looks at memory that was handed out. Operands it looks at are marked."""
+    for storage in storages:
+        if _may_share(array, storage.held):
+            if storage.exposed:
+                return array.copy()
+            storage.shared = True
+    return array
+
+
+def _may_share(a: Any, b: Any) -> bool:
+    base = a.base
+    return a is b or (base is not None and (base is b or base is b.base))
+
+
+def _recorded(
+    op: Op, tensors: Sequence[Tensor], attrs: dict[str, Any]
+) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
+    """The results of an operator appended to the program that is being recorded."""
+    trace = mode.trace
+    assert trace is not None
+    values = trace.append(op, [trace.operand(x) for x in tensors], attrs)
+    return values, tuple(map(Tensor._holding, values))
+
+
+def _accumulate(tensor: Tensor, derivative: Tensor, create_graph: bool) -> None:
+    held = tensor.grad
+    if held is None:
+        made = derivative.detach() if not create_graph else derivative
+        tensor.grad = made if create_graph else _alone(made)
+    elif create_graph:
+        tensor.grad = held + derivative
     else:
-        wanted = dtypes.from_numpy(array.dtype).numpy
-    return np.array(array, dtype=wanted, order="C", copy=None)
+        write(held._storage, held + derivative)
 
 
-def as_own(result: Array, operands: Sequence[Tensor]) -> Array:
-    """A result in memory of its own: views that NumPy gave become copies, in row-major order."""
-    if (
-        not result.flags.c_contiguous
-        or result.base is not None
-        or not result.flags.writeable
-        or any(result is x._array for x in operands)
-    ):
-        return np.array(result, order="C")
-    return result
+def _alone(x: Tensor) -> Tensor:
+    """A Tensor with a storage of its own."""
+    storage = x._storage
+    if type(storage.held) is Value:
+        return Tensor._holding(storage.held)
+    made = Tensor._holding(storage.share())
+    made._storage.shared = storage.shared
+    return made
+
+
+def write(storage: Storage, value: Tensor) -> None:
+    """Let a storage hold a value of the same type; every tensor that looks at it sees that."""
+    if mode.trace is not None:
+        mode.trace.write(storage, mode.trace.operand(value))
+    elif value.is_traced:
+        raise tape.leaked(value.type)
+    else:
+        storage.write(value._storage)
+
+
+def seed_of(result: Tensor, gradient: Any) -> Tensor:
+    """The weight of a result's elements: ones for a single one, else the given gradient."""
+    if gradient is None:
+        if result.numel() != 1:
+            hint = "reduce it to one number first, as with .sum()"
+            raise ShapeError(
+                f"backward: {result.type} needs a gradient of its shape", where=caller(), hint=hint
+            )
+        return basic.expand(lifted(1, result.dtype), result.shape)
+    seed = gradient if isinstance(gradient, Tensor) else lifted(gradient, result.dtype)
+    if seed.type != result.type:
+        raise ShapeError(f"backward: the gradient is {seed.type}, the result {result.type}", where=caller())
+    return seed
+
+
+def _restored(kind: type[Tensor], array: Array, leaf: bool) -> Tensor:
+    made = object.__new__(kind)
+    made._hold(_storage_of(array))
+    made._leaf = leaf
+    return made
+
+
+def _storage_of(array: Array, *, shared: bool = False) -> Storage:
+    """A storage for an array. While tracing it is a constant of the program, unless the function found the
+    array outside of itself: then it is read at each call."""
+    if mode.trace is not None:
+        return mode.trace.arrays.get(id(array)) or Storage(mode.trace.constant(array))
+    made = Storage(array)
+    made.shared = shared
+    return made
+
+
+def lifted(value: Any, dtype: DType | None = None) -> Tensor:
+    """A number or array met by an operator as a Tensor; an array keeps its memory."""
+    made = Tensor.__new__(Tensor)
+    made._hold(_storage_of(as_native(value, dtype), shared=True))
+    return made
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of a copy of `data`: numbers, nested lists, an array, or a Tensor."""
-    source = data.numpy() if isinstance(data, Tensor) else data
-    made = Tensor._of(np.array(as_native(source, dtype), order="C"))
+    if isinstance(data, Tensor):
+        made = data.detach().clone()
+        made = made if dtype is None else made.to(dtype)
+    else:
+        made = Tensor.__new__(Tensor)
+        array = as_native(data, dtype)
+        made._hold(_storage_of(array if mode.trace is not None else np.array(array, order="C")))
     return made.requires_grad_(requires_grad)
 
 
 def from_numpy(array: Array) -> Tensor:
-    """A Tensor that shares the memory of an array, when it is row-major and in native byte order."""
-    return Tensor._of(as_native(array))
+    """A Tensor that shares the memory of an array of a supported type in native byte order."""
+    made = Tensor.__new__(Tensor)
+    made._hold(_storage_of(as_native(array)))
+    made._storage.exposed = True
+    return made
+
+
+__all__ = [
+    "UNAVAILABLE", "Array", "Storage", "Tensor", "as_native", "enable_grad", "from_numpy", "is_grad_enabled",
+    "lifted", "mode", "no_grad", "note_change", "seed_of", "set_grad_enabled", "tensor", "write",
+]  # fmt: skip

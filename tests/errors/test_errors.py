@@ -78,6 +78,7 @@ def use_leaked() -> None:
 def changed_operand() -> None:
     x = ig.tensor([1.0, 2.0], requires_grad=True)
     y = x * 2
+    y.numpy()  # from here on changes must reach the memory that was given out
     z = (y * y).sum()
     with ig.no_grad():
         y.add_(1)
