@@ -10,6 +10,7 @@ from generate import assert_same, random_graph, random_inputs
 
 from intaglio.graph.ir import Graph
 from intaglio.graph.passes import PASSES, Pass
+from intaglio.graph.passes.canonicalize import canonicalize_ops
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.passes.fold_constant import fold_constant
@@ -172,3 +173,45 @@ def test_an_elementwise_product_stays_a_reduction() -> None:
     a, b = graph.input(TensorType(f32, (4, 3)), "a"), graph.input(TensorType(f32, (3,)), "b")
     graph.set_outputs([prim.sum(a * b, axes=(1,)), prim.sum(a * a, axes=(0, 1))])
     assert "dot" not in names(simplify_reductions(graph))
+
+
+def test_repeated_operands_of_contractions_are_not_repeated() -> None:
+    graph = Graph()
+    a, w = graph.input(TensorType(f32, (2, 5, 4)), "a"), graph.input(TensorType(f32, (1, 4, 3)), "w")
+    wide = prim.broadcast(w, shape=(2, 4, 3))
+    row = prim.broadcast(prim.reshape(w, shape=(4, 3)), shape=(2, 4, 3))
+    ones = prim.broadcast(w, shape=(2, 4, 3))
+    graph.set_outputs(
+        [
+            prim.dot(a, wide, spec="bmk,bkn->bmn"),
+            prim.dot(row, a, spec="bkn,bmk->bnm"),
+            prim.dot(a, ones, spec="bmk,bkn->mn"),
+        ]
+    )
+    after = dead_code(canonicalize_ops(graph))
+    specs = sorted(node.attrs["spec"] for node in after.nodes if node.op.name == "dot")
+    assert specs == ["bmk,bkn->mn", "bmk,kn->bmn", "kn,bmk->bnm"]
+    assert_same(graph, after, random_inputs(graph, 0, awkward=False), ulps=2000)
+
+
+def test_constants_sink_into_bodies() -> None:
+    body, test = Graph("body"), Graph("test")
+    for part in (body, test):
+        c, k = part.input(TensorType(f32, (2,)), "c"), part.input(TensorType(f32, ()), "k")
+        if part is test:
+            test.set_outputs([prim.lt(prim.sum(c, axes=(0,)), prim.exp(k))])
+        else:
+            body.set_outputs([c * prim.exp(k) + 1.0])
+    graph = Graph()
+    x, one = graph.input(TensorType(f32, (2,)), "x"), graph.constant(np.float32(1.0), "one")
+    y = prim.while_loop(x, one, cond=test, body=body, n_carry=1)
+    z = prim.scan(y, one, body=body, n_carry=1, n_xs=0, reverse=False, length=2)
+    graph.set_outputs([prim.cond(prim.lt(prim.sum(z, axes=(0,)), 0.0), z, one, then=body, orelse=body)])
+    after = graph
+    for one_pass in PASSES:
+        after = one_pass.function(after)
+        verify(after)
+    for node in after.nodes:
+        bodies = [attr for attr in node.attrs.values() if isinstance(attr, Graph)]
+        assert all("exp" not in names(inner) and len(inner.inputs) == 1 for inner in bodies)
+    assert_same(graph, after, [np.array([0.5, -0.25], np.float32)])

@@ -17,6 +17,7 @@ from intaglio.graph.passes.hoist_reductions import hoist_reductions
 from intaglio.graph.passes.merge_loops import merge_loops
 from intaglio.graph.passes.simplify_inference import simplify_inference
 from intaglio.graph.passes.simplify_reductions import simplify_reductions
+from intaglio.graph.passes.sink_constants import sink_constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Pass:
 PASSES: tuple[Pass, ...] = (
     Pass("MergeLoops", 0, merge_loops),
     Pass("SimplifyInference", 0, simplify_inference),
+    Pass("SinkConstants", 2, sink_constants),
     Pass("FoldConstant", 2, fold_constant),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
     Pass("SimplifyReductions", 3, simplify_reductions),

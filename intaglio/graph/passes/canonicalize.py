@@ -146,6 +146,16 @@ RULES = RuleSet(
             sample="x: f32[3,4], p=((1, 0), (0, 2)), q=((0, 1), (1, 1)), v=0.0",
         ),
         Rule(
+            "pad_then_conv",
+            "conv(pad(x, padding=p, mode='constant', value=0.0), w, padding=q, strides=s, dilations=d,"
+            " groups=g)"
+            " -> conv(x, w, padding=add_pairs(p[2:], q), strides=s, dilations=d, groups=g)",
+            when="p[:2] == ((0, 0), (0, 0)) and all_positive(p, q)",
+            sample="x: f32[1,2,4,5], w: f32[3,2,2,2], p=((0, 0), (0, 0), (1, 0), (2, 1)), s=(1, 1), "
+            "d=(1, 1), q=((0, 1), (0, 0)), g=1",
+            exact=False,
+        ),
+        Rule(
             "slice_slice",
             "slice(slice(x, start=a, stop=f, step=s), start=b, stop=e, step=t)"
             " -> slice(x, start=add_each(a, b), stop=add_each(a, e), step=t)",
@@ -159,7 +169,15 @@ RULES = RuleSet(
 def canonicalize_ops(graph: Graph) -> Graph:
     """The graph in canonical spelling; the graph itself when it is so already."""
     return exhaust(
-        graph, [IDENTITIES.find, RULES.find, _broadcast_behind, _transposed_operand, _transposed_result]
+        graph,
+        [
+            IDENTITIES.find,
+            RULES.find,
+            _broadcast_behind,
+            _transposed_operand,
+            _transposed_result,
+            _repeated_operand,
+        ],
     )
 
 
@@ -235,5 +253,54 @@ def _transposed_result(node: Node, operands: Sequence[Value], counts: Counts) ->
     return build
 
 
+def _reshape(value: Value, shape: tuple[IndexLike, ...]) -> Value:
+    if value.shape == shape:
+        return value
+    return value.graph.append(REGISTRY["reshape"], [value], {"shape": shape})[0]
+
+
 def _is_transpose(value: Value) -> bool:
     return value.node is not None and value.node.op.name == "transpose"
+
+
+def _repeated_operand(node: Node, operands: Sequence[Value], counts: Counts) -> Build | None:
+    """`dot(broadcast(a), b) -> dot(a, b)` where the axes that repeat `a` are axes of `b`, too."""
+    if node.op.name != "dot":
+        return None
+    inputs, output = node.attrs["spec"].split("->")
+    parts = inputs.split(",")
+    sources = [(value, value.shape) for value in operands]
+    for k, value in enumerate(operands):
+        source = (
+            value.node.inputs[0] if value.node is not None and value.node.op.name == "broadcast" else None
+        )
+        if source is None:
+            continue
+        spare = value.type.rank - source.type.rank
+        kept = [
+            axis for axis in range(spare, value.type.rank) if source.shape[axis - spare] == value.shape[axis]
+        ]
+        dropped = [parts[k][axis] for axis in range(value.type.rank) if axis not in kept]
+        if not kept or any(letter not in parts[1 - k] or letter not in output for letter in dropped):
+            continue
+        parts[k] = "".join(parts[k][axis] for axis in kept)
+        sources[k] = (source, tuple(value.shape[axis] for axis in kept))
+    spec = f"{','.join(parts)}->{output}"
+    if spec == node.attrs["spec"]:
+        return None
+
+    def build() -> Sequence[Value]:
+        graph = operands[0].graph
+        return graph.append(node.op, [_reshape(*source) for source in sources], {**node.attrs, "spec": spec})
+
+    return build
+
+
+FINDERS = [
+    IDENTITIES.find,
+    RULES.find,
+    _broadcast_behind,
+    _transposed_operand,
+    _transposed_result,
+    _repeated_operand,
+]
