@@ -216,7 +216,9 @@ def _merge_pass(
     )
     take_left = both(Apply("lt", (held(left), held(middle)), dtypes.bool_), keep)
     double = Apply("mul", (held(width), Const(2, dtypes.i64)), dtypes.i64)
-    new_block = Apply("eq", (Apply("remainder", (here, double), dtypes.i64), Const(0, dtypes.i64)), dtypes.bool_)
+    new_block = Apply(
+        "eq", (Apply("remainder", (here, double), dtypes.i64), Const(0, dtypes.i64)), dtypes.bool_
+    )
     reset = block(
         Store(left, (), here),
         Store(right, (), bounded(Apply("add", (here, held(width)), dtypes.i64))),

@@ -50,7 +50,7 @@ class DriverEmitter:
         """`NAME_run`: all phases in order."""
         args = tuple(c.Name(p.name) for p in _ENTRY)
         *first, last = [c.Invoke(f"{self.prefix}_{phase}", args) for phase in self.program.phases]
-        body = [*map(c.Do, first), c.Return(last)]
+        body: list[c.Stmt] = [*map(c.Do, first), c.Return(last)]
         return c.Function(
             c.INT,
             f"{self.prefix}_run",
