@@ -92,6 +92,7 @@ class _Program:
         if owner not in storage.owners:
             storage.owners += (owner,)
         self.loaded.bind_state(position, memory)
+        assert isinstance(storage.held, np.ndarray)
         return storage.held
 
     def is_current(self) -> bool:

@@ -29,7 +29,7 @@ def sizes(given: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
 
 
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+def _method(function: Any) -> Callable[..., Any]:
     """A function of a tensor as a method."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -39,7 +39,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
+def _changing(function: Any) -> Callable[..., Any]:
     """A function of a tensor as a method that changes it in place."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,8 @@ def manual_seed(seed: int) -> None:
 
 def get_rng_state() -> Tensor:
     """A copy of the generator's state: u64[2], the seed and the number of words drawn."""
-    return _state.clone()
+    copy: Tensor = _state.clone()
+    return copy
 
 
 def set_rng_state(state: Tensor) -> None:
@@ -39,7 +40,7 @@ def set_rng_state(state: Tensor) -> None:
 def drawn(count: Any) -> Tensor:
     """The generator's state for a draw of `count` words; the generator moves on behind them."""
     with no_grad():
-        state = _state.clone()
+        state: Tensor = _state.clone()
         _state.copy_(draws.advance(state, count))
     return state
 

@@ -84,7 +84,7 @@ class Storage:
         self.held, self.shared, self.exposed = array, True, False
         self.version += 1
         for owner in self.owners:
-            owner.rebind = True
+            owner.stale = True
 
     def expose(self) -> Array:
         """The array for others to look at and write to: no other storage looks at its memory."""

@@ -189,8 +189,8 @@ def derivatives(
             )
     replay = _Replay(type(results[0])._holding, create_graph)
     with set_grad_enabled(create_graph), phase("backward"):
-        replayed = [replay.replayed(record) for record in records]
-        roots = {}
+        replayed: list[Any] = [replay.replayed(record) for record in records]
+        roots: dict[Any, Any] = {}
         for result, seed in zip(results, seeds, strict=True):
             stand_in = replay.tensor(Saved(result))
             roots[stand_in] = seed if stand_in not in roots else roots[stand_in] + seed

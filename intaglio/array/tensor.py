@@ -75,12 +75,12 @@ class Tensor(Host):
     # What it is
 
     @property
-    def type(self) -> TensorType:
+    def type(self) -> TensorType:  # type: ignore[override]
         """Element type and shape."""
         return self._storage.type
 
     @property
-    def dtype(self) -> DType:
+    def dtype(self) -> DType:  # type: ignore[override]
         return self._storage.type.dtype
 
     @property
@@ -88,7 +88,7 @@ class Tensor(Host):
         return self._storage.held.shape
 
     @property
-    def is_traced(self) -> bool:
+    def is_traced(self) -> bool:  # type: ignore[override]
         """Whether it stands for a value of a program that is being recorded."""
         return type(self._storage.held) is Value
 
@@ -363,7 +363,8 @@ def seed_of(result: Tensor, gradient: Any) -> Tensor:
             raise ShapeError(
                 f"backward: {result.type} needs a gradient of its shape", where=caller(), hint=hint
             )
-        return basic.expand(lifted(1, result.dtype), result.shape)
+        ones: Tensor = basic.expand(lifted(1, result.dtype), result.shape)
+        return ones
     seed = gradient if isinstance(gradient, Tensor) else lifted(gradient, result.dtype)
     if seed.type != result.type:
         raise ShapeError(f"backward: the gradient is {seed.type}, the result {result.type}", where=caller())
@@ -397,7 +398,7 @@ def lifted(value: Any, dtype: DType | None = None) -> Tensor:
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor of a copy of `data`: numbers, nested lists, an array, or a Tensor."""
     if isinstance(data, Tensor):
-        made = data.detach().clone()
+        made: Tensor = data.detach().clone()
         made = made if dtype is None else made.to(dtype)
     else:
         made = Tensor.__new__(Tensor)

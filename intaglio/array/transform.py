@@ -80,8 +80,9 @@ def _differentiable(x: Any) -> Tensor:
     if not given.dtype.is_float:
         raise DTypeError(f"grad: an argument is {given.type}; derivatives are by floats only", where=caller())
     if given.requires_grad:
-        return given.clone()
-    alias = given.detach()
+        own: Tensor = given.clone()
+        return own
+    alias: Tensor = given.detach()
     alias._leaf = True
     return alias
 
