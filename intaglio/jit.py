@@ -67,7 +67,7 @@ class _Program:
         self.bound: list[Array] = []
         self.mirrored: list[tuple[Storage, Array, bool]] = []
         self.host = [(np.zeros((), np.float64), read) for read in traced.host]
-        self.plain_result = isinstance(traced.result, Leaf) and traced.results == [0]
+        self.plain_result = isinstance(traced.result, Leaf) and isinstance(traced.results[0], int)
         self.counted = len(traced.unfinished)
         for position in range(len(traced.storages)):
             self.bound.append(self._bind(position))
@@ -207,6 +207,7 @@ class Jitted:
         if backend not in ("native", "interpret"):
             raise ArgumentError(f"jit: backend {backend!r} is neither 'native' nor 'interpret'")
         update_wrapper(self, function)
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
         self.function = function
         self.backend = backend
         self.keep_grads = keep_grads

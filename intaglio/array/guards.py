@@ -124,8 +124,8 @@ class Guards:
                 self._attributes.append((key, (partial(own.get, key, _MISSING), _frozen(item), full)))
             self._visit(item, full, depth + 1)
         for base in type(value).__mro__:
-            for method in vars(base).values():
-                if isinstance(method, types.FunctionType):
+            for key, method in vars(base).items():
+                if isinstance(method, types.FunctionType) and key != "__init__":
                     self._visit(method, name, depth + 1)
 
     def _module(self, own: dict[str, Any], name: str, users: bool, depth: int) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Methods, operators and indexing of Tensors: values and gradients equal PyTorch's."""
 
 from __future__ import annotations
