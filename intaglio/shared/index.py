@@ -328,8 +328,9 @@ def _atom_variables(atom: Atom) -> frozenset[Var]:
     return frozenset(var for part in parts if isinstance(part, Index) for var in part.variables)
 
 
-def substitute(value: IndexLike, env: Mapping[Var, IndexLike],
-               dynamic: Callable[[Dynamic], IndexLike] | None = None) -> IndexLike:
+def substitute(
+    value: IndexLike, env: Mapping[Var, IndexLike], dynamic: Callable[[Dynamic], IndexLike] | None = None
+) -> IndexLike:
     """The expression with variables (and, through `dynamic`, run-time values) replaced."""
     if isinstance(value, int):
         return value
@@ -339,8 +340,9 @@ def substitute(value: IndexLike, env: Mapping[Var, IndexLike],
     return total
 
 
-def _substitute_atom(atom: Atom, env: Mapping[Var, IndexLike],
-                     dynamic: Callable[[Dynamic], IndexLike] | None) -> IndexLike:
+def _substitute_atom(
+    atom: Atom, env: Mapping[Var, IndexLike], dynamic: Callable[[Dynamic], IndexLike] | None
+) -> IndexLike:
     if isinstance(atom, Var):
         return env.get(atom, var_index(atom))
     if isinstance(atom, Dynamic):
