@@ -23,7 +23,7 @@ from intaglio.array.tensor import UNAVAILABLE, Tensor, as_native
 from intaglio.array.trace import Traced, trace
 from intaglio.array.tree import Leaf, flatten, hashable
 from intaglio.graph.eval import evaluate
-from intaglio.graph.ir import Graph
+from intaglio.graph.ir import Graph, Value
 from intaglio.shared.errors import ArgumentError, TraceError
 from intaglio.shared.settings import debug
 from intaglio.shared.types import TensorType
@@ -235,7 +235,7 @@ class Jitted:
         for k, x in enumerate(leaves):
             if not isinstance(x, Tensor):
                 leaves[k] = as_native(x)
-            elif x.is_traced:
+            elif type(x._storage.held) is Value:
                 raise tape.leaked(x.type)
         key = tuple(map(_signature, leaves)), hashable(tree)
         with self._lock:

@@ -89,8 +89,9 @@ class Tensor(Host):
 
     @property
     def is_traced(self) -> bool:  # type: ignore[override]
-        """Whether it stands for a value of a program that is being recorded."""
-        return type(self._storage.held) is Value
+        """Whether its elements are only known when the program that is being recorded runs."""
+        held = self._storage.held
+        return held.data is None if type(held) is Value else mode.trace is not None
 
     def numpy(self) -> Array:
         """The elements as an array, which shares the tensor's memory.
@@ -349,7 +350,7 @@ def write(storage: Storage, value: Tensor) -> None:
     """Let a storage hold a value of the same type; every tensor that looks at it sees that."""
     if mode.trace is not None:
         mode.trace.write(storage, mode.trace.operand(value))
-    elif value.is_traced:
+    elif type(value._storage.held) is Value:
         raise tape.leaked(value.type)
     else:
         storage.write(value._storage)
@@ -390,9 +391,7 @@ def _storage_of(array: Array, *, shared: bool = False) -> Storage:
 
 def lifted(value: Any, dtype: DType | None = None) -> Tensor:
     """A number or array met by an operator as a Tensor; an array keeps its memory."""
-    made = Tensor.__new__(Tensor)
-    made._hold(_storage_of(as_native(value, dtype), shared=True))
-    return made
+    return Tensor(value, dtype=dtype)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -285,7 +285,7 @@ def _finished(
     unfinished: list[bool] = []
     for result in results:
         made = result if isinstance(result, Tensor) else Tensor(result)
-        if made.is_traced or whole:
+        if type(made._storage.held) is Value or whole:
             places.append(len(outputs))
             outputs.append(recorder.operand(made))
             unfinished.append(made._leaf or (made._record is not None and not made._record.released))

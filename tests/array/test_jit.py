@@ -95,6 +95,19 @@ def test_touched_tensors_may_change_their_type(jit):
     assert f(X).dtype == ig.f64
 
 
+def test_touched_indices_and_targets_are_read_at_each_call(jit):
+    place, target = ig.tensor(1), ig.tensor([0, 1, 1, 0])
+    f = jit(lambda x: (x[:, place], F.cross_entropy(x, target)))
+    for k, classes in ((1, [0, 1, 1, 0]), (2, [2, 2, 0, 0])):
+        with ig.no_grad():
+            place.fill_(k)
+            target.copy_(ig.tensor(classes))
+        column, loss = f(X)
+        assert column.tolist() == X[:, k].tolist()
+        assert loss.item() == pytest.approx(F.cross_entropy(ig.tensor(X), target).item(), rel=1e-5)
+    assert f.recordings == 1
+
+
 def test_changes_in_place_show_in_the_tensor_and_its_memory(jit):
     total = ig.zeros(3)
     alias, memory = total.detach(), total.numpy()
