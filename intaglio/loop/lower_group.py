@@ -243,8 +243,8 @@ def argument_update(
 
 
 def worth_threads(work: int | None) -> bool:
-    """Whether a loop of this much work (additions) pays for waking other threads."""
-    return work is None or work >= 1 << 17
+    """Whether a loop of this much work (additions) pays for waking other threads: some 40 microseconds."""
+    return work is None or work >= 1 << 22
 
 
 def total_work(group: Group) -> int | None:
