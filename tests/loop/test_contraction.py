@@ -93,7 +93,7 @@ def test_large_products_use_threads_and_small_ones_do_not():
         assert program is not None
         return {s.kind for s in walk(program.kernels[0].body) if isinstance(s, For)}
 
-    assert "parallel" in kinds(256)
+    assert "parallel" in kinds(2048)
     assert "parallel" not in kinds(8)
 
 
