@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from intaglio.graph.ir import Node, Value
-from intaglio.ops import expr
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.dtypes import DType
-from intaglio.shared.index import Index, IndexLike, variable
+from intaglio.shared.index import Dynamic, Index, IndexLike, variable
 from intaglio.shared.types import TensorType
 
 Place = tuple[IndexLike, ...]
@@ -115,8 +114,6 @@ def reads_plainly(value: Value, is_free: Callable[[Node], bool]) -> bool:
 
 
 def _is_dynamic(index: IndexLike) -> bool:
-    from intaglio.shared.index import Dynamic
-
     return isinstance(index, Index) and any(isinstance(atom, Dynamic) for atom, _ in index.terms)
 
 
@@ -164,20 +161,3 @@ _COSTS = {
 def cost(node: Node) -> int:
     """Rough cost of one element in additions; functions of libm's kind count as 12."""
     return 0 if node.op.kind == "view" else _COSTS.get(node.op.name, 12)
-
-
-__all__ = [
-    "Accessor",
-    "Place",
-    "Resolve",
-    "cost",
-    "element",
-    "expr",
-    "extents",
-    "is_local",
-    "output_variables",
-    "reads",
-    "reads_plainly",
-    "scalar_constant",
-    "term",
-]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from intaglio.graph.ir import Graph, Node, Value
-from intaglio.loop import access, lower_control, lower_opaque
+from intaglio.loop import lower_control, lower_opaque
 from intaglio.loop.fuse import Decision, Fusion, Group, fuse
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.lower_anchor import lower_anchor
@@ -235,7 +235,7 @@ def lower(graph: Graph, target: Target, *, keep_phases: bool = False) -> tuple[P
             again.append((value, Slice(buffer)))
         else:
             outputs[value] = Slice(buffer)
-    program.symbols = symbols_of(graph)
+    program.symbols = _call_symbols(graph)
     statements = lowering.body(graph, outputs)
     last = "update" if keep_phases else "forward"
     if not keep_phases:
@@ -250,14 +250,11 @@ def _declare(lowering: Lowering, value: Value, name: str, role: Role) -> Buffer:
     return Buffer(lowering.unique(name), value.dtype, value.shape, role, data=data)
 
 
-def symbols_of(graph: Graph) -> list[Var]:
-    """Dimensions known only at run time, by name."""
+def _call_symbols(graph: Graph) -> list[Var]:
+    """Dimensions that a call passes, by name: those in the shapes of inputs and states."""
     found: set[Var] = set()
     for value in [*graph.inputs, *graph.states]:
         for extent in value.shape:
             if isinstance(extent, Index):
                 found |= extent.variables
     return sorted(found, key=lambda var: var.name)
-
-
-__all__ = ["Lowering", "access", "lower", "symbols_of"]

@@ -21,7 +21,6 @@ from intaglio.ops.movement import flat_index
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.index import Index, IndexLike, product, upper, variable
-from intaglio.shared.types import TensorType
 
 LOCAL_BYTES = 16 << 10
 CHEAP = 2
@@ -257,8 +256,3 @@ def total_work(group: Group) -> int | None:
             return None
         total += size * inner * max(1, access.cost(node) if node.op.kind != "reduce" else 2)
     return total
-
-
-def result_type(group: Group) -> TensorType:
-    node = group.anchor or group.nodes[-1]
-    return node.outputs[0].type

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, Union
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import DTypeError
-from intaglio.shared.index import Dynamic, Index, IndexLike, Var, var_index
+from intaglio.shared.index import Dynamic, Index, IndexLike, Var, interval, var_index
 
 Number: TypeAlias = Union[int, float, bool]
 
@@ -203,8 +203,6 @@ def in_range(index: IndexLike, lo: IndexLike, hi: IndexLike) -> Expr:
 
 
 def _less_equal(a: IndexLike, b: IndexLike) -> Expr:
-    from intaglio.shared.index import interval
-
     lo, hi = interval(b - a)
     if lo is not None and lo >= 0:
         return Const(True, dtypes.bool_)
