@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
+from onnx import TensorProto
 
-from intaglio.compile import compile_graph
 from intaglio.readers.onnx import load
 from intaglio.shared.errors import FileFormatError, UnsupportedError
+from onnx_models import check, model, node
 
 RNG = np.random.default_rng(0)
 
 
 def f32(*shape: int) -> Any:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def model(
-    nodes: Sequence[onnx.NodeProto],
-    inputs: dict[str, Any],
-    weights: dict[str, Any] | None = None,
-    opset: int = 18,
-) -> onnx.ModelProto:
-    infos = [
-        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-        for n, a in inputs.items()
-    ]
-    tensors = [numpy_helper.from_array(a, n) for n, a in (weights or {}).items()]
-    result = helper.make_tensor_value_info("y", TensorProto.UNDEFINED, None)
-    graph = helper.make_graph(list(nodes), "g", infos, [result], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-
-
-def node(op: str, *inputs: str, out: str = "y", **attrs: Any) -> onnx.NodeProto:
-    return helper.make_node(op, list(inputs), [out], **attrs)
 
 
 X = {"x": f32(2, 3, 4)}
@@ -60,7 +38,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = 
     "slice": ([node("Slice", "x", "a", "b", "k", "s")], X,
               {"a": np.array([-1, 0]), "b": np.array([-100, 3]), "k": np.array([2, 1]),
                "s": np.array([-1, 2])}),
-    "split": ([helper.make_node("Split", ["x"], ["a", "b"], axis=2, num_outputs=2),
+    "split": ([node("Split", "x", out=["a", "b"], axis=2, num_outputs=2),
                node("Mul", "a", "b")], X, {}),
     "expand_tile": ([node("Tile", "x", "r")], X, {"r": np.array([1, 2, 1])}),
     "where": ([node("Greater", "x", "z", out="c"), node("Where", "c", "x", "z")], X, {"z": f32(1, 3, 1)}),
@@ -74,11 +52,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = 
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_the_reference(name: str) -> None:
     nodes, inputs, weights = CASES[name]
-    proto = model(nodes, inputs, weights)
-    expected = ReferenceEvaluator(proto).run(None, inputs)[0]
-    got = compile_graph(load(proto), threads=1, opt="fast-compile").run(inputs)["y"]
-    assert got.dtype == expected.dtype
-    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)
+    check(model(nodes, inputs, weights), inputs)
 
 
 def test_an_unknown_operator_is_named() -> None:

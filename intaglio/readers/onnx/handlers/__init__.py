@@ -1,7 +1,8 @@
-"""One module per family of ONNX operators; importing it fills the table."""
+"""One module per family of ONNX operators; importing this package fills the table of handlers."""
 
-from intaglio.readers.onnx.handlers import elementwise, linear, movement, reduction, shape
+from importlib import import_module
+from pkgutil import iter_modules
 
-LOADED = (elementwise, linear, movement, reduction, shape)
+LOADED = tuple(import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
 
 __all__ = ["LOADED"]
