@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnx_models import check, model, node
 
 from intaglio.readers.onnx import load
 from intaglio.shared.errors import FileFormatError, UnsupportedError
-from onnx_models import check, model, node
 
 RNG = np.random.default_rng(0)
 
