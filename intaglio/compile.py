@@ -27,6 +27,7 @@ from intaglio.loop.fuse import Decision
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory
+from intaglio.loop.share import share_kernels
 from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
 from intaglio.native.emit import emit_program
@@ -114,6 +115,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     graph = optimise(graph, settings, seconds=seconds)
     started = time.perf_counter()
     program, decisions = lower(graph, target, keep_phases=settings.keep_phases)
+    program = share_kernels(program)
     seconds["Lower"] = time.perf_counter() - started
     for decision in decisions:
         debug(2, str(decision))

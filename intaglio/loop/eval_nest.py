@@ -8,6 +8,7 @@ always belong to the same iteration of the loops around both; `loop.independence
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ class _Source:
 
     def unique(self, name: str) -> str:
         self.count += 1
-        return f"{name}_{self.count}"
+        return re.sub(r"\W", "_", f"v{name}" if name[:1].isdigit() else name) + f"_{self.count}"
 
     def held(self, value: Any, hint: str) -> str:
         """The name of an object in the text."""
