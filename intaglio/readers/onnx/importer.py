@@ -18,7 +18,10 @@ from onnx import AttributeProto, TensorProto, helper
 from intaglio.graph.ir import Graph, Value
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.onnx import handlers
-from intaglio.readers.onnx.model import MAX_DEPTH, operator_sets, read_model, read_tensor
+from intaglio.readers.onnx.frames import Frames
+from intaglio.readers.onnx.check import check_node, shown
+from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
+from intaglio.readers.onnx.limits import Limits, check_functions
 from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handler
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
@@ -29,7 +32,11 @@ assert handlers.LOADED
 
 
 def load(
-    source: Any, *, bounds: dict[str, int] | None = None, shapes: dict[str, Sequence[int]] | None = None
+    source: Any,
+    *,
+    bounds: dict[str, int] | None = None,
+    shapes: dict[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
 ) -> Graph:
     """The graph of an ONNX model.
 
@@ -37,15 +44,20 @@ def load(
         source: a path, the bytes of a file, or a ModelProto.
         bounds: upper bounds of named dimensions; one without a bound stays open.
         shapes: shapes for inputs, where the model's own are symbolic or missing.
+        limits: what importing may cost; the default suits models of any size.
 
     Raises:
         FileFormatError: not a valid model.
         UnsupportedError: an operator, type or feature that is not supported; the message names the node.
     """
     model, directory = read_model(source)
+    limits = limits or Limits()
     if model.functions:
+        check_functions(model, limits)
         model = _inlined(model)
-    return Importer(model, directory, bounds or {}, shapes or {}).run()
+    importer = Importer(model, directory, bounds or {}, shapes or {}, limits)
+    with importer.budget.spent():
+        return importer.run()
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -66,16 +78,24 @@ class Importer:
         directory: Path | None,
         bounds: dict[str, int],
         shapes: dict[str, Sequence[int]],
+        limits: Limits,
     ) -> None:
         self.model = model
         self.directory = directory
         self.bounds = bounds
         self.shapes = shapes
         self.versions = operator_sets(model)
-        self.graph = Graph(model.graph.name or "model")
+        self.frames = Frames(Graph(model.graph.name or "model"))
         self.scope: dict[str, Any] = {}
         self.symbols: dict[str, IndexLike] = {}
         self.depth = 0
+        self.limits = limits
+        self.budget = limits.budget(model.ByteSize())
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that nodes go into: the model's own, or that of the body being imported."""
+        return self.frames.graph
 
     def run(self) -> Graph:
         proto = self.model.graph
@@ -156,7 +176,7 @@ class Importer:
     def lookup(self, name: str, what: str) -> Any:
         if name not in self.scope:
             raise FileFormatError(f"{name!r}, {what}, is not defined before it is used")
-        return self.scope[name]
+        return self.frames.local(self.scope[name])
 
     def as_value(self, operand: Any) -> Value:
         """A graph value for an operand: known arrays become constants."""
