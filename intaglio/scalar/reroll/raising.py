@@ -159,9 +159,17 @@ class _Raiser:
         self.raised.loops += 1
 
     def add(self, name: str, body: Block, doc: tuple[str, ...], regions: tuple[Region, ...] = ()) -> None:
-        uses = self.taken[name] = self.taken.get(name, 0) + 1
-        kernel = kernel_of(name if uses == 1 else f"{name}_{uses}", body, doc)
+        kernel = kernel_of(self.unique(name), body, doc)
         self.raised.steps.append(Step(kernel, self.phase, regions))
+
+    def unique(self, name: str) -> str:
+        """The name, numbered where a kernel has it already."""
+        made = name
+        while made in self.taken:
+            self.taken[name] += 1
+            made = f"{name}_{self.taken[name]}"
+        self.taken[made] = 1
+        return made
 
     def buffer(self, rows: Array) -> Buffer:
         return self.raised.buffers[int(self.storage.array[rows.flat[0]])]
