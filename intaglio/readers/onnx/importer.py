@@ -7,7 +7,7 @@ that the usual arithmetic on shapes works on it too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,19 @@ from onnx import AttributeProto, TensorProto, helper
 from intaglio.graph.ir import Graph, Value
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.onnx import handlers
+from intaglio.readers.onnx.check import (
+    MALFORMED,
+    check_names,
+    check_node,
+    check_output,
+    check_results,
+    check_type,
+    shown,
+)
 from intaglio.readers.onnx.frames import Frames
-from intaglio.readers.onnx.check import check_node, shown
-from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.limits import Limits, check_functions
+from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
+from intaglio.readers.onnx.packing import Layout, Packing, layout_of
 from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handler
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
@@ -29,13 +38,16 @@ from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
 
 assert handlers.LOADED
+OWN_SHAPE = object()
+"""Stands for the shape that the model itself gives an input."""
 
 
 def load(
     source: Any,
     *,
     bounds: dict[str, int] | None = None,
-    shapes: dict[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
 ) -> Graph:
     """The graph of an ONNX model.
@@ -43,19 +55,37 @@ def load(
     Args:
         source: a path, the bytes of a file, or a ModelProto.
         bounds: upper bounds of named dimensions; one without a bound stays open.
-        shapes: shapes for inputs, where the model's own are symbolic or missing.
+        shapes: shapes for inputs, where the model's own are symbolic or missing. Of a sequence, a list of
+            the shapes of its elements; of an optional that is absent, None.
+        values: inputs that are fixed to a value; the graph does not have them.
         limits: what importing may cost; the default suits models of any size.
 
     Raises:
         FileFormatError: not a valid model.
         UnsupportedError: an operator, type or feature that is not supported; the message names the node.
     """
+    return load_packed(source, bounds=bounds, shapes=shapes, limits=limits)[0]
+
+
+def load_packed(
+    source: Any,
+    *,
+    bounds: dict[str, int] | None = None,
+    shapes: dict[str, Any] | None = None,
+    values: dict[str, Any] | None = None,
+    limits: Limits | None = None,
+) -> tuple[Graph, Packing]:
+    """As `load`, for models whose inputs or outputs are sequences or optionals, too.
+
+    Args:
+        values: inputs that are fixed now, by name.
+    """
     model, directory = read_model(source)
     limits = limits or Limits()
     if model.functions:
         check_functions(model, limits)
         model = _inlined(model)
-    importer = Importer(model, directory, bounds or {}, shapes or {}, limits)
+    importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits)
     with importer.budget.spent():
         return importer.run()
 
@@ -77,18 +107,21 @@ class Importer:
         model: onnx.ModelProto,
         directory: Path | None,
         bounds: dict[str, int],
-        shapes: dict[str, Sequence[int]],
+        shapes: dict[str, Any],
+        values: dict[str, Any],
         limits: Limits,
     ) -> None:
         self.model = model
         self.directory = directory
         self.bounds = bounds
         self.shapes = shapes
+        self.values = values
         self.versions = operator_sets(model)
         self.frames = Frames(Graph(model.graph.name or "model"))
         self.scope: dict[str, Any] = {}
         self.symbols: dict[str, IndexLike] = {}
         self.depth = 0
+        self.checked: dict[int, onnx.GraphProto] = {}
         self.limits = limits
         self.budget = limits.budget(model.ByteSize())
 
@@ -97,17 +130,59 @@ class Importer:
         """The graph that nodes go into: the model's own, or that of the body being imported."""
         return self.frames.graph
 
-    def run(self) -> Graph:
+    def run(self) -> tuple[Graph, Packing]:
         proto = self.model.graph
         self.read_weights(proto)
+        inputs: list[tuple[str, Layout]] = []
         for info in proto.input:
             if info.name not in self.scope:
-                self.scope[info.name] = self.graph.input(self.input_type(info), info.name)
+                layout, self.scope[info.name] = self.input(info)
+                inputs.append((info.name, layout))
         self.nodes(proto)
-        results = [self.lookup(info.name, "output of the model") for info in proto.output]
-        names = [info.name for info in proto.output]
-        self.graph.set_outputs([self.as_value(r) for r in results], names)
-        return self.graph
+        results: list[Value] = []
+        names: list[str] = []
+
+        def place(operand: Any, name: str) -> int:
+            results.append(self.as_value(operand))
+            names.append(name)
+            return len(results) - 1
+
+        outputs = [
+            (o.name, layout_of(self.lookup(o.name, "output of the model"), o.name, place))
+            for o in proto.output
+        ]
+        self.graph.set_outputs(results, names)
+        for value, name in zip(results, names, strict=True):
+            check_output(proto.output, value, name)
+        return self.graph, Packing(tuple(inputs), tuple(outputs))
+
+    def input(self, info: onnx.ValueInfoProto) -> tuple[Layout, Any]:
+        """An input's layout and operand: a value of the graph, a sequence of them, or a fixed array."""
+        if info.name in self.values:
+            fixed = _fixed(self.values[info.name])
+            return fixed, fixed
+        shape = self.shapes.get(info.name, OWN_SHAPE)
+        operand = self.typed_input(info.name, info.type, shape)
+        first = self.graph.inputs.index
+        return layout_of(operand, info.name, lambda value, _: first(value)), operand
+
+    def typed_input(self, name: str, type_: onnx.TypeProto, shape: Any) -> Any:
+        kind = type_.WhichOneof("value")
+        if kind == "optional_type":
+            return None if shape is None else self.typed_input(name, type_.optional_type.elem_type, shape)
+        if kind == "sequence_type":
+            if shape is OWN_SHAPE:
+                raise UnsupportedError(
+                    f"input {name!r} is a sequence; how many elements it has must be known when compiling",
+                    hint=f"load(..., shapes={{{name!r}: [shape of each element, ...]}})",
+                )
+            element = type_.sequence_type.elem_type
+            return [self.typed_input(f"{name}_{k}", element, part) for k, part in enumerate(shape)]
+        if kind != "tensor_type":
+            raise UnsupportedError(
+                f"input {name!r} is a {kind}; tensors, sequences and optionals can be inputs"
+            )
+        return self.graph.input(self.tensor_type(name, type_.tensor_type, shape), name)
 
     def read_weights(self, proto: onnx.GraphProto) -> None:
         for tensor in proto.initializer:
@@ -115,20 +190,16 @@ class Importer:
         if proto.sparse_initializer:
             raise UnsupportedError("sparse weights are not supported", hint="store them dense")
 
-    def input_type(self, info: onnx.ValueInfoProto) -> TensorType:
-        kind = info.type.WhichOneof("value")
-        if kind != "tensor_type":
-            raise UnsupportedError(f"input {info.name!r} is a {kind}; only tensors can be inputs")
-        tensor = info.type.tensor_type
-        if info.name in self.shapes:
-            shape: tuple[IndexLike, ...] = tuple(self.shapes[info.name])
+    def tensor_type(self, name: str, tensor: onnx.TypeProto.Tensor, given: Any) -> TensorType:
+        if given is not OWN_SHAPE:
+            shape: tuple[IndexLike, ...] = tuple(given)
         elif not tensor.HasField("shape"):
-            raise ShapeError(
-                f"input {info.name!r} has no shape", hint=f"load(..., shapes={{{info.name!r}: [...]}})"
-            )
+            raise ShapeError(f"input {name!r} has no shape", hint=f"load(..., shapes={{{name!r}: [...]}})")
         else:
-            shape = tuple(self.extent(d, f"{info.name}_{k}") for k, d in enumerate(tensor.shape.dim))
-        return TensorType(self.element_type(tensor.elem_type), shape)
+            shape = tuple(self.extent(d, f"{name}_{k}") for k, d in enumerate(tensor.shape.dim))
+        type_ = TensorType(self.element_type(tensor.elem_type), shape)
+        check_type(f"input {shown(name)!r}", type_, self.limits)
+        return type_
 
     def extent(self, dim: onnx.TensorShapeProto.Dimension, default: str) -> IndexLike:
         """An extent: a number, or a symbol with the bound it was given."""
@@ -151,24 +222,30 @@ class Importer:
 
     def nodes(self, proto: onnx.GraphProto) -> None:
         """Import every node, in the file's order, which must be an order of execution."""
+        if id(proto) not in self.checked:
+            self.checked[id(proto)] = proto
+            check_names(proto)
         for node in proto.node:
             self.node(node)
 
     def node(self, node: onnx.NodeProto) -> None:
-        shown = f"{node.op_type} node {node.name!r}" if node.name else f"{node.op_type} node"
+        place = f"{shown(node.op_type)} node" + (f" {shown(node.name)!r}" if node.name else "")
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
-            inputs = [self.lookup(name, f"input of {shown}") if name else None for name in node.input]
+            self.budget.operator("the model")
+            inputs = [self.lookup(name, f"input of {place}") if name else None for name in node.input]
             version = self.versions.get(domain, 1)
             handler = find_handler(domain, node.op_type, version)
+            check_node(node, domain, version, inputs)
             results = handler(OnnxCall(self, node, version), *inputs)
+            many = results if isinstance(results, tuple) else (results,)
+            check_results(node, many, inputs, self.limits, self.budget)
         except IntaglioError as error:
-            if shown not in error.message:
-                error.message = f"{shown}: {error.message}"
+            if place not in error.message:
+                error.message = f"{place}: {error.message}"
             raise
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError) as error:
-            raise FileFormatError(f"{shown} is malformed: {error}") from error
-        many = results if isinstance(results, tuple) else (results,)
+        except MALFORMED as error:
+            raise FileFormatError(f"{place} is malformed: {type(error).__name__}: {error}") from error
         for name, result in zip(node.output, many, strict=False):
             if name:
                 self.scope[name] = result
@@ -210,8 +287,8 @@ class Importer:
     def subgraph(self, proto: onnx.GraphProto, inputs: Sequence[Any]) -> list[Any]:
         """Import an inner graph in place with the given inputs; returns its outputs."""
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise FileFormatError(f"graphs are nested more than {MAX_DEPTH} deep")
+        if self.depth > self.limits.depth:
+            raise FileFormatError(f"graphs are nested more than {self.limits.depth} deep")
         outer = dict(self.scope)
         try:
             self.read_weights(proto)
@@ -222,6 +299,13 @@ class Importer:
         finally:
             self.scope = outer
             self.depth -= 1
+
+
+def _fixed(value: Any) -> Any:
+    """A value given for an input: arrays, lists of them, None."""
+    if isinstance(value, (list, tuple)):
+        return [_fixed(part) for part in value]
+    return None if value is None else np.asarray(value)
 
 
 def shape_array(operand: Operand) -> Array:
