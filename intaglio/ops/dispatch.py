@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from intaglio.ops.budget import current_budget
 from intaglio.ops.registry import REGISTRY, Op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
@@ -44,6 +45,9 @@ def evaluate(op: Op, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Run the NumPy oracle after the shape rule has passed; results have exactly the inferred types."""
     types = [type_of(a) for a in arrays]
     inferred = op.infer(types, attrs)
+    budget = current_budget()
+    if budget is not None:
+        budget.weigh(op, types, inferred, attrs)
     with np.errstate(all="ignore"):
         results = op.ref(*(arrays if op.kind == "view" else _arithmetic(arrays)), **attrs)
     many = results if isinstance(results, tuple) else (results,)

@@ -20,6 +20,7 @@ from intaglio.shared.errors import FileFormatError, UnsupportedError
 OLDEST, NEWEST = 7, 28
 MAX_BYTES = 1 << 34
 MAX_DEPTH = 64
+MAX_RANK = 32
 DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview.training", "com.microsoft"))
 
 Array = np.ndarray[Any, Any]
@@ -83,6 +84,8 @@ def read_tensor(tensor: TensorProto, directory: Path | None) -> Array:
     dims = [int(d) for d in tensor.dims]
     if any(d < 0 for d in dims):
         raise FileFormatError(f"{shown} has a negative dimension: {dims}")
+    if len(dims) > MAX_RANK:
+        raise UnsupportedError(f"{shown} has {len(dims)} axes, at most {MAX_RANK} are supported")
     if tensor.data_type not in _ITEM_BITS and tensor.data_type != TensorProto.STRING:
         raise UnsupportedError(f"{shown} has element type {tensor.data_type}, which is not supported")
     count = math.prod(dims)
@@ -96,11 +99,13 @@ def read_tensor(tensor: TensorProto, directory: Path | None) -> Array:
             raise FileFormatError(f"{shown} of shape {dims} has {len(tensor.raw_data)} bytes, not {expected}")
     try:
         array = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
+        if array.size != count:
+            raise FileFormatError(f"{shown} of shape {dims} has {array.size} elements, not {count}")
+        return array.reshape(dims)
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        if isinstance(error, FileFormatError):
+            raise
         raise FileFormatError(f"{shown} cannot be read: {error}") from error
-    if array.size != count:
-        raise FileFormatError(f"{shown} of shape {dims} has {array.size} elements, not {count}")
-    return array.reshape(dims)
 
 
 _ITEM_BITS: dict[int, int] = {
@@ -119,7 +124,10 @@ def _with_external_data(tensor: TensorProto, directory: Path | None, shown: str)
         raise FileFormatError(
             f"{shown} lies in the file {location!r}, but the model was not loaded from a file"
         )
-    path = (directory / location).resolve()
+    try:
+        path = (directory / location).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileFormatError(f"{shown} lies in {location!r}, which is no path: {error}") from error
     if not location or directory not in path.parents:
         raise FileFormatError(f"{shown} lies in {location!r}, outside of the model's directory")
     bits = _ITEM_BITS.get(tensor.data_type, 8)
@@ -128,6 +136,8 @@ def _with_external_data(tensor: TensorProto, directory: Path | None, shown: str)
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", str(expected)))
         if length != expected or offset < 0:
             raise FileFormatError(f"{shown} has {length} bytes at {offset}, expected {expected}")
+        if not path.is_file() or path.stat().st_size < offset + length:
+            raise FileFormatError(f"{shown}: {location!r} is no file of at least {offset + length} bytes")
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read(length)
