@@ -63,9 +63,8 @@ class _Windows:
         self.size = [static(extent, name) for extent in shape[2:]]
         settings = zip(self.size, self.kernel, self.strides, self.given, self.dilations, strict=True)
         self.places = [_places(n, k, s, p, d, ceil_mode) for n, k, s, p, d in settings]
-        for low_high, kernel in zip(self.given, self.kernel, strict=True):
-            if max(low_high) * 2 > kernel:
-                raise ArgumentError(f"{name}: padding {low_high} exceeds half of the kernel {kernel}")
+        if isinstance(padding, int) or (len(padding) and isinstance(padding[0], int)):
+            _check_half(name, self.given, self.kernel)
         if any(p < 1 for p in self.places):
             raise ShapeError(f"{name}: a window of {list(self.kernel)} does not fit into {list(shape)}")
         ends = [
@@ -104,6 +103,13 @@ class _Windows:
         """The axes of the window in what `of` makes."""
         rank = len(self.kernel)
         return tuple(range(2 + rank, 2 + 2 * rank))
+
+
+def _check_half(name: str, padding: Sequence[tuple[int, int]], kernel: Sequence[int]) -> None:
+    """Raise ArgumentError for symmetric padding that PyTorch refuses; pairs may be of any size."""
+    for low_high, extent in zip(padding, kernel, strict=True):
+        if max(low_high) * 2 > extent:
+            raise ArgumentError(f"{name}: padding {low_high} exceeds half of the kernel {extent}")
 
 
 def _pairs(padding: Size | Sequence[tuple[int, int]], rank: int) -> tuple[tuple[int, int], ...]:
@@ -189,9 +195,10 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    dilation: Size = 1,
 ) -> Any:
     """The mean of every window; padding counts as elements of 0 unless `count_include_pad` is false."""
-    settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation)
     return _batched(_avg_pool, rank, x, *settings)
 
 
@@ -204,8 +211,9 @@ def _avg_pool(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
+    dilation: Size,
 ) -> Any:
-    windows = _Windows("avg_pool", x, rank, kernel_size, stride, padding, 1, ceil_mode)
+    windows = _Windows("avg_pool", x, rank, kernel_size, stride, padding, dilation, ceil_mode)
     total = prim.sum(windows.of(x, 0.0), axes=windows.inner)
     if divisor_override is not None:
         if divisor_override == 0:
@@ -218,14 +226,14 @@ def _avg_pool(
 
 
 def _counts(windows: _Windows, include_pad: bool) -> Any:
-    """How many elements every window counts."""
+    """How many elements every window counts, at least one."""
     counts = np.ones((), np.float64)
     for k, places in enumerate(windows.places):
         low, high = windows.given[k] if include_pad else (0, 0)
         start = np.arange(places) * windows.strides[k] - windows.given[k][0]
-        own = np.minimum(start + windows.kernel[k], windows.size[k] + high) - np.maximum(start, -low)
-        counts = counts[..., None] * own
-    return counts
+        at = start[:, None] + np.arange(windows.kernel[k]) * windows.dilations[k]
+        counts = counts[..., None] * ((-low <= at) & (at < windows.size[k] + high)).sum(1)
+    return np.maximum(counts, 1)
 
 
 @composition
@@ -236,15 +244,24 @@ def lp_pool(
     kernel_size: Size,
     stride: Size | None = None,
     ceil_mode: bool = False,
+    padding: Size | Sequence[tuple[int, int]] = 0,
+    dilation: Size = 1,
 ) -> Any:
     """The p-norm of every window, of its elements as they are."""
-    return _batched(_lp_pool, rank, x, norm_type, kernel_size, stride, ceil_mode)
+    return _batched(_lp_pool, rank, x, norm_type, kernel_size, stride, ceil_mode, padding, dilation)
 
 
 def _lp_pool(
-    rank: int, x: Any, norm_type: float, kernel_size: Size, stride: Size | None, ceil_mode: bool
+    rank: int,
+    x: Any,
+    norm_type: float,
+    kernel_size: Size,
+    stride: Size | None,
+    ceil_mode: bool,
+    padding: Any,
+    dilation: Size,
 ) -> Any:
-    windows = _Windows("lp_pool", x, rank, kernel_size, stride, 0, 1, ceil_mode)
+    windows = _Windows("lp_pool", x, rank, kernel_size, stride, padding, dilation, ceil_mode)
     total = prim.sum(windows.of(power(x, norm_type), 0.0), axes=windows.inner)
     positive = prim.lt(0, total)
     rooted = power(prim.where(positive, total, 1), 1 / norm_type)
