@@ -64,22 +64,18 @@ def load(
         FileFormatError: not a valid model.
         UnsupportedError: an operator, type or feature that is not supported; the message names the node.
     """
-    return load_packed(source, bounds=bounds, shapes=shapes, limits=limits)[0]
+    return load_packed(source, bounds=bounds, shapes=shapes, values=values, limits=limits)[0]
 
 
 def load_packed(
     source: Any,
     *,
     bounds: dict[str, int] | None = None,
-    shapes: dict[str, Any] | None = None,
-    values: dict[str, Any] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
 ) -> tuple[Graph, Packing]:
-    """As `load`, for models whose inputs or outputs are sequences or optionals, too.
-
-    Args:
-        values: inputs that are fixed now, by name.
-    """
+    """As `load`, with how the model's inputs and outputs are packed into those of the graph."""
     model, directory = read_model(source)
     limits = limits or Limits()
     if model.functions:
@@ -107,8 +103,8 @@ class Importer:
         model: onnx.ModelProto,
         directory: Path | None,
         bounds: dict[str, int],
-        shapes: dict[str, Any],
-        values: dict[str, Any],
+        shapes: Mapping[str, Any],
+        values: Mapping[str, Any],
         limits: Limits,
     ) -> None:
         self.model = model
