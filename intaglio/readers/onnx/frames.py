@@ -46,7 +46,12 @@ class Frames:
         """A new graph inside of the current one, until the end of the `with` block."""
         if len(self._stack) > MAX_DEPTH:
             raise FileFormatError(f"graphs are nested more than {MAX_DEPTH} deep")
-        frame = Frame(Graph(name))
+        with self.again(Frame(Graph(name))) as frame:
+            yield frame
+
+    @contextmanager
+    def again(self, frame: Frame) -> Iterator[Frame]:
+        """The same with a frame that was left before, inside of the same graph."""
         self._stack.append(frame)
         try:
             yield frame

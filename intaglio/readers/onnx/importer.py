@@ -18,6 +18,7 @@ from onnx import AttributeProto, TensorProto, helper
 from intaglio.graph.ir import Graph, Value
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.onnx import handlers
+from intaglio.readers.onnx.bodies import shape_value
 from intaglio.readers.onnx.check import (
     MALFORMED,
     check_names,
@@ -252,16 +253,13 @@ class Importer:
         return self.frames.local(self.scope[name])
 
     def as_value(self, operand: Any) -> Value:
-        """A graph value for an operand: known arrays become constants."""
+        """A graph value for an operand: known arrays become constants, sizes are counted at run time."""
         if isinstance(operand, Value):
             return operand
         if not isinstance(operand, np.ndarray):
             raise UnsupportedError("a sequence or optional cannot be a tensor here")
         if operand.dtype == object:
-            raise UnsupportedError(
-                "a shape with symbols cannot be computed at run time",
-                hint="give the symbols fixed sizes with shapes=",
-            )
+            return shape_value(self.graph, operand)
         return self.graph.constant(operand)
 
     def attribute(self, attribute: onnx.AttributeProto) -> Any:

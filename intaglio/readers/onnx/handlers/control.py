@@ -1,0 +1,404 @@
+"""Branches and loops.
+
+What is decided at import is not there at run time: a branch whose condition is known is imported in place.
+A loop becomes `scan` when its number of steps is known, else `while_loop`. One whose body is not the same at
+every step (shapes that grow, sequences) is written out when its number of steps is known and small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from intaglio.graph.ir import Graph, Value
+from intaglio.ops.registry import lookup
+from intaglio.readers.onnx.bodies import (
+    as_row,
+    check_carried,
+    emit,
+    first_rows,
+    is_known,
+    leaves_of,
+    rebuilt,
+    scalar,
+    size_value,
+    stack,
+    structure_of,
+    tensors_only,
+    zeros,
+)
+from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.shared import dtypes
+from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
+from intaglio.shared.index import IndexLike
+from intaglio.shared.types import TensorType
+
+if TYPE_CHECKING:
+    from intaglio.readers.onnx.frames import Frame
+
+MAX_STEPS = 1024
+"""Steps of a loop that may be written out."""
+TRUE = np.asarray(True)
+NUMBER = TensorType(dtypes.i64, ())
+
+
+@onnx_op("If")
+def if_(call: OnnxCall, condition: Operand) -> Any:
+    branches = [call.required(name) for name in ("then_branch", "else_branch")]
+    importer = call.importer
+    if is_known(condition):
+        return tuple(importer.subgraph(branches[0 if _truth(condition) else 1], ()))
+    frames: list[Frame] = []
+    results: list[list[Any]] = []
+    for name, proto in zip(("then", "orelse"), branches, strict=True):
+        with importer.frames.inner(name) as frame:
+            results.append(importer.subgraph(proto, ()))
+            frames.append(frame)
+    structures = [[structure_of(r) for r in found] for found in results]
+    if structures[0] != structures[1]:
+        raise UnsupportedError(
+            "If: the branches give sequences of different lengths, or an optional that only one of them has",
+            hint="fix what the condition depends on: load(..., values=...)",
+        )
+    leaves = [[leaf for r in found for leaf in leaves_of(r)] for found in results]
+    chosen = _chosen(call, scalar(importer.as_value(condition)), frames, *leaves)
+    return tuple(rebuilt(structure, chosen) for structure in structures[0])
+
+
+def _chosen(
+    call: OnnxCall, predicate: Value, frames: Sequence[Frame], then: list[Any], orelse: list[Any]
+) -> list[Any]:
+    """The tensors of the branch that runs; those that both branches know and agree on stay known."""
+    pairs = list(zip(then, orelse, strict=True))
+    merged = [a if _same(a, b) else None for a, b in pairs]
+    open_ = [pair for pair, known in zip(pairs, merged, strict=True) if known is None]
+    if not open_:
+        return merged
+    importer = call.importer
+    captured = list(dict.fromkeys(value for frame in frames for value in frame.captured))
+    for position, frame in enumerate(frames):
+        with importer.frames.again(frame):
+            outputs = [importer.as_value(pair[position]) for pair in open_]
+        frame.graph.inputs = [frame.capture(value) for value in captured]
+        frame.graph.set_outputs(outputs)
+    for first, second in zip(*(frame.graph.outputs for frame in frames), strict=True):
+        if first.type != second.type:
+            raise UnsupportedError(
+                f"If: one branch gives {first.type}, the other {second.type}",
+                hint="fix what the condition depends on: load(..., values=...)",
+            )
+    then_, orelse_ = (frame.graph for frame in frames)
+    results = iter(emit(importer.graph, "cond", [predicate, *captured], then=then_, orelse=orelse_))
+    return [next(results) if known is None else known for known in merged]
+
+
+def _same(a: Any, b: Any) -> bool:
+    both = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
+    return both and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _truth(condition: Any) -> bool:
+    if condition.size != 1:
+        raise ShapeError(f"a condition of shape {list(condition.shape)} is not a single element")
+    return bool(condition.reshape(()))
+
+
+@onnx_op("Loop")
+def loop(
+    call: OnnxCall, trips: Operand | None = None, condition: Operand | None = None, *initial: Any
+) -> tuple[Any, ...]:
+    body: onnx.GraphProto = call.required("body")
+    if len(body.input) != 2 + len(initial) or len(body.output) < 1 + len(initial):
+        raise FileFormatError(f"Loop: the body does not carry {len(initial)} values")
+    condition = TRUE if condition is None else condition
+    count = _trip_count(trips)
+    if is_known(condition) and not _truth(condition):
+        count = 0
+    steady = not any(isinstance(x, list) or x is None for x in initial)
+    if not steady or (isinstance(count, int) and count <= 1) or _is_static(call, body, count, initial):
+        return _written_out(call, body, count, condition, initial)
+    try:
+        return _rolled(call, body, count, condition, initial)
+    except (UnsupportedError, ShapeError):
+        if not isinstance(count, int) or count > MAX_STEPS or not is_known(condition):
+            raise
+    return _written_out(call, body, count, condition, initial)
+
+
+def _is_static(call: OnnxCall, body: onnx.GraphProto, count: Count, initial: Sequence[Any]) -> bool:
+    """Whether every step can be computed at import: one from these values is."""
+    if not all(map(is_known, initial)) or not (count is None or isinstance(count, int)):
+        return False
+    if count is not None and count > MAX_STEPS:
+        return False
+    with call.importer.frames.inner("trial") as frame:
+        results = call.importer.subgraph(body, [np.asarray(0), TRUE, *initial])
+    return all(map(is_known, results)) and not frame.graph.nodes
+
+
+Count = IndexLike | Value | None
+"""The number of steps: known, a symbol, computed at run time, or without limit."""
+
+
+def _trip_count(trips: Operand | None) -> Count:
+    if trips is None:
+        return None
+    if isinstance(trips, Value):
+        return scalar(trips)
+    if trips.size != 1:
+        raise ShapeError(f"a number of steps of shape {list(trips.shape)} is not a single element")
+    count = trips.reshape(()).item()
+    return max(count, 0) if isinstance(count, int) else count
+
+
+def _written_out(
+    call: OnnxCall, body: onnx.GraphProto, count: Count, condition: Any, initial: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The steps one by one, each imported in place."""
+    carried, columns = list(initial), [list[Any]() for _ in body.output[1 + len(initial) :]]
+    if (
+        not is_known(condition)
+        or isinstance(count, Value)
+        or (count is not None and not isinstance(count, int))
+    ):
+        raise UnsupportedError(
+            "Loop: a sequence is carried, but the number of steps is known at run time only",
+            hint="fix it: load(..., values=...) or shapes=...",
+        )
+    step = 0
+    while (count is None or step < count) and _truth(condition):
+        if step == MAX_STEPS:
+            raise UnsupportedError(f"Loop: more than {MAX_STEPS} steps with changing shapes or sequences")
+        condition, *results = call.importer.subgraph(body, [np.asarray(step), TRUE, *carried])
+        carried = results[: len(initial)]
+        for column, row in zip(columns, results[len(initial) :], strict=True):
+            column.append(row)
+        step += 1
+        if not is_known(condition) and step != count:
+            raise UnsupportedError(
+                "Loop: shapes or sequences change from step to step, and whether there is a next one is "
+                "computed at run time",
+                hint="fix what the condition depends on: load(..., values=...)",
+            )
+        condition = condition if is_known(condition) else TRUE
+    if step:
+        return *carried, *(stack(call.importer, column) for column in columns)
+    return *carried, *_empty_rows(call, body, carried)
+
+
+def _empty_rows(call: OnnxCall, body: onnx.GraphProto, carried: Sequence[Any]) -> list[Any]:
+    """The stacked results of a loop without steps; the body is imported only for their types."""
+    if len(body.output) == 1 + len(carried):
+        return []
+    with call.importer.frames.inner("types"):
+        results = call.importer.subgraph(body, [np.asarray(0), TRUE, *call.importer.frames.local([*carried])])
+        types = [call.importer.as_value(row).type for row in results[1 + len(carried) :]]
+    if not all(isinstance(extent, int) for type_ in types for extent in type_.shape):
+        return [zeros(call.importer.graph, TensorType(t.dtype, (0, *t.shape))) for t in types]
+    return [np.zeros((0, *t.shape), t.dtype.numpy) for t in types]
+
+
+def _rolled(
+    call: OnnxCall, body: onnx.GraphProto, count: Count, condition: Any, initial: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The loop as one operator with the body as a graph."""
+    importer = call.importer
+    carried = [importer.as_value(x) for x in initial]
+    with importer.frames.inner("body") as frame:
+        inside = [
+            frame.graph.input(v.type, info.name) for v, info in zip(carried, body.input[2:], strict=True)
+        ]
+        step = frame.graph.input(NUMBER, "step")
+        again, *results = importer.subgraph(body, [step, TRUE, *inside])
+        tensors_only("Loop", results)
+        values = [importer.as_value(result) for result in results]
+        check_carried("Loop", carried, values[: len(carried)])
+        goes_on = is_known(again) and _truth(again)
+        again = scalar(importer.as_value(again))
+    if not goes_on or not is_known(condition) or count is None or isinstance(count, Value):
+        return _while(call, frame, count, condition, carried, inside, step, again, values)
+    frame.graph.set_outputs(values)
+    frame.graph.inputs = [*inside, step, *frame.captured.values()]
+    steps = emit(importer.graph, "iota", [], shape=(count,), axis=0, dtype=dtypes.i64)
+    return tuple(
+        emit(
+            importer.graph, "scan", [*carried, *steps, *frame.captured],
+            body=frame.graph, n_carry=len(carried), n_xs=1, reverse=False, length=count,
+        )
+    )  # fmt: skip
+
+
+def _while(
+    call: OnnxCall,
+    frame: Frame,
+    count: Count,
+    condition: Any,
+    carried: list[Value],
+    inside: list[Value],
+    step: Value,
+    again: Value,
+    values: list[Value],
+) -> tuple[Any, ...]:
+    """`while_loop` over the step's number, whether there is a next one, the values, and rows so far."""
+    graph, body = call.importer.graph, frame.graph
+    rows = values[len(carried) :]
+    buffers = [zeros(graph, TensorType(row.dtype, (_capacity(count), *row.shape))) for row in rows]
+    goes_on = body.input(TensorType(dtypes.bool_, ()), "goes_on")
+    held = [body.input(buffer.type, "rows") for buffer in buffers]
+    limit = [] if count is None else [count if isinstance(count, Value) else _number(graph, count)]
+    constants = list(dict.fromkeys([*frame.captured, *limit]))
+    body.inputs = [step, goes_on, *inside, *held, *(frame.capture(value) for value in constants)]
+    after = emit(body, "add", [step, body.constant(np.asarray(1))])
+    filled = [
+        emit(body, "scatter", [buffer, as_row(row), as_row(step)], axes=(0,), mode="set")[0]
+        for buffer, row in zip(held, rows, strict=True)
+    ]
+    body.set_outputs([*after, again, *values[: len(carried)], *filled])
+    first = [graph.constant(np.asarray(0)), scalar(call.importer.as_value(condition)), *carried, *buffers]
+    test = _test(body, constants.index(limit[0]) if limit else None, len(first))
+    done, _, *results = emit(
+        graph, "while_loop", [*first, *constants], cond=test, body=body, n_carry=len(first)
+    )
+    rows = [first_rows(result, done) for result in results[len(carried) :]]
+    return *results[: len(carried)], *rows
+
+
+def _test(body: Graph, limit: int | None, carries: int) -> Graph:
+    """`goes_on and step < limit`, over the inputs of the body."""
+    test = Graph("condition")
+    step, goes_on, *rest = [test.input(value.type, value.name) for value in body.inputs]
+    if limit is not None:
+        goes_on = emit(test, "and", [goes_on, *emit(test, "lt", [step, rest[carries - 2 + limit]])])[0]
+    test.set_outputs([goes_on])
+    return test
+
+
+def _capacity(count: Count) -> IndexLike:
+    if count is None or isinstance(count, Value):
+        raise UnsupportedError(
+            "Loop: it stacks results, and nothing known at import limits its number of steps",
+            hint="fix the number of steps: load(..., values=...)",
+        )
+    return count
+
+
+def _number(graph: Graph, count: IndexLike) -> Value:
+    """An extent as a number that the program computes with."""
+    if isinstance(count, int):
+        return graph.constant(np.asarray(count))
+    return size_value(graph, count)
+
+
+@onnx_op("Scan", 8)
+def scan_8(call: OnnxCall, lengths: Operand | None, *inputs: Operand) -> tuple[Any, ...]:
+    """With a batch axis in front of everything: a loop over the batch around the loop over time."""
+    body: onnx.GraphProto = call.required("body")
+    importer, streams = call.importer, call.required("num_scan_inputs")
+    operands = [importer.as_value(x) for x in inputs]
+    reverse = _flags(call, "directions", streams)
+    if lengths is not None and any(reverse):
+        raise UnsupportedError("Scan: sequence_lens together with a reverse direction is not supported")
+    batch = operands[0].shape[0]
+    if lengths is not None:
+        operands.append(importer.as_value(lengths))
+    with importer.frames.inner("one") as frame:
+        rows = [frame.graph.input(TensorType(v.dtype, v.shape[1:]), v.name) for v in operands]
+        length = None if lengths is None else rows.pop()
+        states, xs = rows[: len(rows) - streams], rows[len(rows) - streams :]
+        xs = [_flipped(x) if flag else x for x, flag in zip(xs, reverse, strict=True)]
+        frame.graph.set_outputs(_scan(call, body, states, xs, length))
+    frame.graph.inputs += [value for value in frame.captured.values() if value not in frame.graph.inputs]
+    return tuple(
+        emit(importer.graph, "scan", [*operands, *frame.captured], body=frame.graph, n_carry=0,
+             n_xs=len(operands), reverse=False, length=batch)
+    )  # fmt: skip
+
+
+@onnx_op("Scan", 9)
+def scan_9(call: OnnxCall, *inputs: Operand) -> tuple[Any, ...]:
+    body: onnx.GraphProto = call.required("body")
+    streams = call.required("num_scan_inputs")
+    carries = len(inputs) - streams
+    if carries < 0 or streams < 1:
+        raise FileFormatError(f"Scan: {streams} of {len(inputs)} inputs are scanned")
+    operands = [call.importer.as_value(x) for x in inputs]
+    xs = []
+    for x, axis, flag in zip(
+        operands[carries:], _numbers(call, "scan_input_axes", streams),
+        _flags(call, "scan_input_directions", streams), strict=True,
+    ):  # fmt: skip
+        moved = _moved(x, _axis(axis, x.type.rank), 0)
+        xs.append(_flipped(moved) if flag else moved)
+    finals = _scan(call, body, operands[:carries], xs)
+    ys = finals[carries:]
+    axes = _numbers(call, "scan_output_axes", len(ys))
+    flags = _flags(call, "scan_output_directions", len(ys))
+    ys = [_flipped(y) if flag else y for y, flag in zip(ys, flags, strict=True)]
+    ys = [_moved(y, 0, _axis(axis, y.type.rank)) for y, axis in zip(ys, axes, strict=True)]
+    return *finals[:carries], *ys
+
+
+def _scan(
+    call: OnnxCall,
+    body: onnx.GraphProto,
+    states: list[Value],
+    xs: list[Value],
+    valid: Value | None = None,
+) -> list[Value]:
+    """One scan over the first axis; behind `valid` steps, states stay and results are zero."""
+    importer, length = call.importer, xs[0].shape[0]
+    if len(body.input) != len(states) + len(xs) or len(body.output) < len(states):
+        raise FileFormatError(f"Scan: the body does not take {len(states)} states and {len(xs)} inputs")
+    if valid is not None:
+        xs = [*xs, *emit(importer.graph, "iota", [], shape=(length,), axis=0, dtype=dtypes.i64)]
+    with importer.frames.inner("body") as frame:
+        inside = [frame.graph.input(v.type, info.name) for v, info in zip(states, body.input, strict=False)]
+        rows = [frame.graph.input(TensorType(x.dtype, x.shape[1:]), x.name) for x in xs]
+        results = importer.subgraph(body, [*inside, *rows[: len(body.input) - len(states)]])
+        tensors_only("Scan", results)
+        values = [importer.as_value(result) for result in results]
+        if valid is not None:
+            runs = emit(frame.graph, "lt", [rows[-1], frame.capture(valid)])[0]
+            kept = [*inside, *(zeros(frame.graph, v.type) for v in values[len(states) :])]
+            values = [lookup("where")(runs, v, k) for v, k in zip(values, kept, strict=True)]
+        check_carried("Scan", states, values[: len(states)])
+        frame.graph.set_outputs(values)
+    return emit(
+        importer.graph, "scan", [*states, *xs, *frame.captured],
+        body=frame.graph, n_carry=len(states), n_xs=len(xs), reverse=False, length=length,
+    )  # fmt: skip
+
+
+def _numbers(call: OnnxCall, name: str, count: int) -> list[int]:
+    given = call.attr(name) or [0] * count
+    if len(given) != count:
+        raise FileFormatError(f"Scan: {name} has {len(given)} numbers for {count} tensors")
+    return list(given)
+
+
+def _flags(call: OnnxCall, name: str, count: int) -> list[bool]:
+    return [bool(number) for number in _numbers(call, name, count)]
+
+
+def _axis(axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise ShapeError(f"Scan: axis {axis} of a tensor of rank {rank}")
+    return axis % rank
+
+
+def _moved(x: Value, source: int, target: int) -> Value:
+    """The tensor with one axis at another position."""
+    order = [k for k in range(x.type.rank) if k != source]
+    order.insert(target, source)
+    return x if source == target else emit(x.graph, "transpose", [x], perm=tuple(order))[0]
+
+
+def _flipped(x: Value) -> Value:
+    """The tensor from its last row to its first."""
+    start = (x.shape[0] - 1, *(0 for _ in x.shape[1:]))
+    stop = (-1, *x.shape[1:])
+    step = (-1, *(1 for _ in x.shape[1:]))
+    return emit(x.graph, "slice", [x], start=start, stop=stop, step=step)[0]
