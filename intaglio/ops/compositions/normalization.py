@@ -12,6 +12,7 @@ from intaglio.ops.dispatch import composition
 from intaglio.ops.reduce import keepdims
 from intaglio.ops.registry import prim
 from intaglio.shared.errors import ShapeError
+from intaglio.shared.index import IndexLike
 
 
 def _affine(y: Any, weight: Any, bias: Any) -> Any:
@@ -25,7 +26,7 @@ def _standardized(x: Any, axes: tuple[int, ...], eps: float) -> Any:
     return (x - keepdims(average, x, axes)) * keepdims(rsqrt(spread + eps), x, axes)
 
 
-def _trailing_axes(name: str, x: Any, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+def _trailing_axes(name: str, x: Any, normalized_shape: int | Sequence[IndexLike]) -> tuple[int, ...]:
     """The axes of `normalized_shape`. Raises ShapeError unless x ends in it."""
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     shape = shape_of(x)
@@ -36,7 +37,11 @@ def _trailing_axes(name: str, x: Any, normalized_shape: int | Sequence[int]) -> 
 
 @composition
 def layer_norm(
-    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+    x: Any,
+    normalized_shape: int | Sequence[IndexLike],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
 ) -> Any:
     """Zero mean and unit variance over the last dimensions, then times weight, plus bias."""
     return _affine(_standardized(x, _trailing_axes("layer_norm", x, normalized_shape), eps), weight, bias)
@@ -44,7 +49,7 @@ def layer_norm(
 
 @composition
 def rms_norm(
-    x: Any, normalized_shape: int | Sequence[int], weight: Any = None, eps: float | None = None
+    x: Any, normalized_shape: int | Sequence[IndexLike], weight: Any = None, eps: float | None = None
 ) -> Any:
     """x divided by the root of its mean square over the last dimensions, then times weight."""
     axes = _trailing_axes("rms_norm", x, normalized_shape)
@@ -108,16 +113,26 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
 
 
 @composition
-def local_response_norm(x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
-    """x divided by (k + alpha * mean of squares over `size` neighbouring channels) to the power beta."""
+def local_response_norm(
+    x: Any,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    more_behind: bool = False,
+) -> Any:
+    """x divided by (k + alpha * mean of squares over `size` neighbouring channels) to the power beta.
+
+    Of an even number of neighbours one more lies before the channel, or behind it with `more_behind`."""
     shape = shape_of(x)
+    fewer, more = (size - 1) // 2, size // 2
     squares = reshape(x * x, (shape[0], 1, shape[1], -1))
     window = prim.unfold(
         squares,
         kernel=(size, 1),
         strides=(1, 1),
         dilations=(1, 1),
-        padding=((size // 2, (size - 1) // 2), (0, 0)),
+        padding=((fewer, more) if more_behind else (more, fewer), (0, 0)),
         value=0.0,
     )
     total = reshape(prim.sum(window, axes=(4, 5)), shape)
