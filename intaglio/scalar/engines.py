@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from intaglio.native.toolchain import Toolchain, build_shared
+from intaglio.native.toolchain import Opt, Toolchain, build_shared
 from intaglio.scalar.capture import Trace
 from intaglio.scalar.interpret import Interpreter
 from intaglio.scalar.operators import EXP, LOG, POW
@@ -35,11 +35,11 @@ class Build:
     target: Target
     exact: bool
 
-    def shared(self, source: str, name: str) -> ctypes.CDLL:
-        """A loaded library of C text."""
+    def shared(self, source: str, name: str, opt: Opt = "default") -> ctypes.CDLL:
+        """A loaded library of C text; `opt` is the compiler's best or its fastest level."""
         extra = (self.level,) if self.level and self.toolchain.kind != "tcc" else ()
-        path = build_shared(source, target=self.target, toolchain=self.toolchain, exact=self.exact,
-                            name=name, extra=extra)  # fmt: skip
+        path = build_shared(source, target=self.target, toolchain=self.toolchain, opt=opt,
+                            exact=self.exact, name=name, extra=extra)  # fmt: skip
         return ctypes.CDLL(str(path))
 
     def __str__(self) -> str:

@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 
 from intaglio.loop.ir import Block, Buffer, Call, If, Program, Slice, Stmt, block
+from intaglio.loop.spec import verify
 from intaglio.native.emit import emit_program
 from intaglio.ops.expr import Apply, Const, Read
 from intaglio.scalar.capture import CONST, Trace
+from intaglio.scalar.checking import check
 from intaglio.scalar.dag import Dag
 from intaglio.scalar.engines import Build, Engine, Role, refuse_input_gradient
 from intaglio.scalar.gradient import training_step
 from intaglio.scalar.reroll.raising import PHASES, Raised, Step, raise_dag
 from intaglio.scalar.sweeps import Array
 from intaglio.shared import dtypes
+from intaglio.shared.settings import verify_passes
 
 ALIGNMENT = 64
+LONG = 4000
+"""Lines of C beyond which few are loops. Level 1 compiles them in half the time, and they run as fast."""
 
 
 def aligned_zeros(size: int, dtype: type = np.float64) -> Array:
@@ -45,6 +50,10 @@ class Memory:
                 self.arrays[buffer][:] = buffer.data
         return self.arrays[buffer]
 
+    def changing(self) -> list[Array]:
+        """The arrays that programs write."""
+        return [array for buffer, array in self.arrays.items() if buffer.data is None]
+
 
 class Library:
     """A compiled loop program and its entry points; buffers lie where `memory` has them."""
@@ -53,7 +62,8 @@ class Library:
         started = time.perf_counter()
         self.source = emit_program(program, build.target)
         emitted = time.perf_counter()
-        self.library = build.shared(self.source, program.name)
+        long = self.source.count("\n") > LONG
+        self.library = build.shared(self.source, program.name, "fast-compile" if long else "default")
         self.seconds = {"C": emitted - started, "C compiler": time.perf_counter() - emitted}
         self.memory = memory
         fixed = [b for b in program.buffers if b.role != "scratch"]
@@ -130,14 +140,20 @@ class Rerolled(Engine):
         self.build, self.input_gradients = build, input_gradients
         self.memory = Memory()
         self.program = step_program(self.raised)
+        if verify_passes():
+            verify(self.program)
         self.main = Library(self.program, build, self.memory)
         self.source = self.main.source
         self._entries = [self.main.entry(name) for name in ("forward", "backward", "update", "run")]
         self._rate, self._fault = self.memory[self.raised.rate], self.memory[self.raised.fault]
         self._on_demand: Library | None = None
         self._fresh = False
-        self._scatter = self._input_moves()
-        self._load()
+        self._scatter = self._moves(self.dag.inputs)
+        self._leaves = self._moves(np.concatenate([self.dag.parameters, self.dag.inputs]))
+        self._leaf_rows = np.concatenate([trace.parameters, trace.inputs])
+        checked = time.perf_counter()
+        self.deviation = check(self)
+        checked = time.perf_counter() - checked
         self.figures.counts = {
             "rows": len(trace), "rows with backward and update": len(self.dag), "loops": self.raised.loops,
             "single statements": self.raised.statements, "arrays": len(self.raised.buffers),
@@ -148,31 +164,34 @@ class Rerolled(Engine):
             "gradients": graph - started,
             "re-rolling": rolled - graph,
         } | self.main.seconds
+        self.figures.seconds["check"] = checked
 
-    def _load(self) -> None:
-        """Put the numbers of parameters and inputs into their arrays."""
-        for rows, source in (
-            (self.dag.parameters, self.trace.parameters),
-            (self.dag.inputs, self.trace.inputs),
-        ):
-            for row, origin in zip(rows[rows >= 0].tolist(), source[rows >= 0].tolist(), strict=True):
-                array, place = self.where(row)
-                array[place] = self.trace.k[origin]
+    def load_leaves(self, data: Array) -> None:
+        """Put the numbers of parameters and inputs, given for every captured row, into their arrays."""
+        for array, places, which in self._leaves:
+            array[places] = data[self._leaf_rows[which]]
 
     def where(self, row: int) -> tuple[Array, int]:
         """The array and place of a row."""
         storage = self.raised.storage
         return self.memory[self.raised.buffers[int(storage.array[row])]], int(storage.place[row])
 
-    def _input_moves(self) -> list[tuple[Array, Array | slice, Array | slice]]:
-        """For every array of inputs: the array, the places to set, and which values go there."""
-        storage, rows = self.raised.storage, self.dag.inputs
+    def _moves(self, rows: Array) -> list[tuple[Array, Array | slice, Array | slice]]:
+        """For every array of these rows: the array, the places in it, and which of the rows they are."""
+        storage = self.raised.storage
         moves = []
         for number in np.unique(storage.array[rows[rows >= 0]]):
             mine = np.flatnonzero((rows >= 0) & (storage.array[rows] == number))
             array = self.memory[self.raised.buffers[int(number)]]
             moves.append((array, _as_slice(storage.place[rows[mine]]), _as_slice(mine)))
         return moves
+
+    def read_rows(self, rows: Array) -> Array:
+        """The numbers of stored rows."""
+        numbers = np.empty(len(rows))
+        for array, places, which in self._moves(rows):
+            numbers[which] = array[places]
+        return numbers
 
     def set_input(self, values: Array) -> None:
         for array, places, which in self._scatter:

@@ -3,10 +3,12 @@
  * A node is a row; `a`, `b`, `c` are its operands' rows, -1 for none. A FOLD is a left-to-right sum: `a` is
  * its start, `c` terms stand in `terms` from `b` on. Every function is one or two passes over all rows.
  */
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-enum { CONST = 0, ADD = 1, MUL = 2, POW = 3, UPDATE = 14, FOLD = 15, COPY = 16, PARAM = 17, INPUT = 18 };
+enum { CONST = 0, ADD = 1, MUL = 2, POW = 3, RELU = 4, EXP = 5, LOG = 6, TANH = 7, MAX = 8 };
+enum { UPDATE = 14, FOLD = 15, COPY = 16, PARAM = 17, INPUT = 18 };
 
 typedef int32_t row;
 typedef int64_t wide;
@@ -229,6 +231,45 @@ void colours(wide n, const uint8_t *op, const row *a, const row *b, const row *c
         } else {
             seen[i] = h;
             seen_fine[i] = f;
+        }
+    }
+}
+
+/* The meaning of a captured graph, row by row as the interpreter has it; where Python raises, an infinity or NaN. */
+void forward_pass(wide n, const uint8_t *op, const row *a, const row *b, const double *k, double *data)
+{
+    for (wide i = 0; i < n; i++) {
+        if (a[i] < 0) continue;
+        double x = data[a[i]], y = b[i] >= 0 ? data[b[i]] : 0;
+        switch (op[i]) {
+        case ADD: data[i] = x + y; break;
+        case MUL: data[i] = x * y; break;
+        case POW: data[i] = pow(x, k[i]); break;
+        case RELU: data[i] = x < 0 ? 0 : x; break;
+        case EXP: data[i] = exp(x); break;
+        case LOG: data[i] = log(x); break;
+        case TANH: data[i] = tanh(x); break;
+        case MAX: data[i] = y > x ? y : x; break;
+        }
+    }
+}
+
+/* Adds to `grad` what flows back from `grad[root]`. */
+void backward_pass(wide root, const uint8_t *op, const row *a, const row *b, const double *k, const double *data,
+                   double *grad)
+{
+    for (wide i = root; i >= 0; i--) {
+        if (a[i] < 0) continue;
+        double g = grad[i], x = data[a[i]], y = data[i];
+        switch (op[i]) {
+        case ADD: grad[a[i]] += g; grad[b[i]] += g; break;
+        case MUL: grad[a[i]] += data[b[i]] * g; grad[b[i]] += x * g; break;
+        case POW: grad[a[i]] += k[i] * pow(x, k[i] - 1) * g; break;
+        case RELU: grad[a[i]] += (y > 0) * g; break;
+        case EXP: grad[a[i]] += y * g; break;
+        case LOG: grad[a[i]] += 1 / x * g; break;
+        case TANH: grad[a[i]] += (1 - pow(y, 2)) * g; break;
+        case MAX: grad[x > data[b[i]] ? a[i] : b[i]] += g; break;
         }
     }
 }

@@ -21,7 +21,7 @@ _SOURCE = Path(__file__).with_name("sweeps.c")
 def _library() -> ctypes.CDLL:
     toolchain = choose().toolchain
     path = build_shared(_SOURCE.read_text(), target=GENERIC, toolchain=toolchain, opt="fast-compile",
-                        name="scalar-sweeps")  # fmt: skip
+                        exact=True, name="scalar-sweeps")  # fmt: skip
     library = ctypes.CDLL(str(path))
     for name in ("postorder", "fold_chains"):
         getattr(library, name).restype = ctypes.c_int64
