@@ -7,7 +7,7 @@ declare are left to their handlers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -30,6 +30,11 @@ _NAMES = {
 }  # fmt: skip
 _BY_CODE: dict[int, DType] = {helper.np_dtype_to_tensor_dtype(t.numpy): t for t in dtypes.ALL}
 _STORED_OTHERWISE = ("float8", "float4", "float6", "int4", "uint4", "int2", "uint2", "string")
+_LARGE = 1 << 24
+_RANGES = {
+    **dict.fromkeys(("kernel_shape", "strides", "dilations", "group", "hidden_size"), (1, _LARGE)),
+    **dict.fromkeys(("pads", "output_padding"), (-_LARGE, _LARGE)),
+}
 LONGEST = 80
 MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError,
@@ -45,7 +50,9 @@ def shown(text: str) -> str:
 
 
 def check_names(proto: onnx.GraphProto) -> None:
-    """Raise FileFormatError unless every name of a graph is defined once, and its results are distinct."""
+    """Raise FileFormatError unless names are text, each is defined once, and results are distinct."""
+    if not all(isinstance(name, str) for name in _texts(proto)):
+        raise FileFormatError("a name in the file is not UTF-8", hint="the file may be damaged")
     weights = [tensor.name for tensor in proto.initializer]
     inputs = [info.name for info in proto.input]
     made = [name for node in proto.node for name in node.output if name]
@@ -53,6 +60,18 @@ def check_names(proto: onnx.GraphProto) -> None:
         if len(set(names)) != len(names):
             twice = Counter(names).most_common(1)[0][0]
             raise FileFormatError(f"{shown(twice)!r} is defined twice in one graph")
+
+
+def _texts(proto: onnx.GraphProto) -> Iterator[Any]:
+    """Every name in a graph; one that is not UTF-8 is of type bytes."""
+    yield proto.name
+    yield from (tensor.name for tensor in proto.initializer)
+    for info in (*proto.input, *proto.output):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+    for node in proto.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def check_type(what: str, type_: TensorType, limits: Limits) -> None:
@@ -154,6 +173,11 @@ def _check_attributes(node: onnx.NodeProto, schema: defs.OpSchema) -> None:
         if attribute.type != kind:
             wanted = AttributeProto.AttributeType.Name(kind)
             raise FileFormatError(f"attribute {name!r} is not of kind {wanted}")
+        if name in _RANGES:
+            least, most = _RANGES[name]
+            for number in attribute.ints if kind == AttributeProto.INTS else (attribute.i,):
+                if not least <= number <= most:
+                    raise FileFormatError(f"attribute {name!r} has {number}, not in {least} .. {most}")
     missing = [name for name, one in declared.items() if one.required and name not in given]
     if missing:
         raise FileFormatError(f"attribute {missing[0]!r} is missing")

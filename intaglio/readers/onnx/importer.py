@@ -129,6 +129,7 @@ class Importer:
 
     def run(self) -> tuple[Graph, Packing]:
         proto = self.model.graph
+        check_names(proto)
         self.read_weights(proto)
         inputs: list[tuple[str, Layout]] = []
         for info in proto.input:
