@@ -117,8 +117,11 @@ def loop(
     count = _trip_count(trips)
     if is_known(condition) and not _truth(condition):
         count = 0
+    if count == 0:
+        condition = TRUE
     steady = not any(isinstance(x, list) or x is None for x in initial)
-    if not steady or (isinstance(count, int) and count <= 1) or _is_static(call, body, count, initial):
+    once = isinstance(count, int) and count <= 1 and is_known(condition)
+    if not steady or once or _is_static(call, body, count, initial):
         return _written_out(call, body, count, condition, initial)
     try:
         return _rolled(call, body, count, condition, initial)

@@ -11,7 +11,7 @@ from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.bodies import is_known, stack
 from intaglio.readers.onnx.handlers.movement import reshape_to, take_slice
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
-from intaglio.shared.errors import ArgumentError, FileFormatError, ShapeError, UnsupportedError
+from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
 
 Sequence = list[Any]
 
@@ -130,8 +130,6 @@ def optional_has_element(_: OnnxCall, element: Any = None) -> Any:
 
 @onnx_op("OptionalGetElement", 15)
 def optional_get_element(_: OnnxCall, element: Any) -> Any:
-    if element is None:
-        raise ArgumentError("OptionalGetElement: the optional is empty")
     return element
 
 
