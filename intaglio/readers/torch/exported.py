@@ -1,0 +1,170 @@
+"""Programs of `torch.export` as graphs: parameters are constants, changed buffers states, sizes symbols."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from intaglio.graph.ir import Graph, Value
+from intaglio.readers.torch.arrays import array_of, dtype_of_torch
+from intaglio.readers.torch.importer import Importer
+from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
+from intaglio.shared.index import IndexLike, Var, var_index
+from intaglio.shared.types import TensorType
+
+KEPT = ("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input", "scaled_dot_product_attention",
+        "linear", "matmul", "gelu", "silu", "hardswish", "hardsigmoid", "mish", "layer_norm", "group_norm",
+        "rms_norm", "einsum", "pixel_shuffle", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+        "upsample_bilinear2d.vec", "upsample_nearest2d.vec", "upsample_bicubic2d.vec", "one_hot",
+        "cross_entropy_loss", "nll_loss", "softplus", "leaky_relu", "elu", "glu", "batch_norm", "unbind.int",
+        "split.Tensor", "softmax.int", "log_softmax.int", "chunk")  # fmt: skip
+"""Operators that keep their name: the graph has a better word for them than PyTorch's decomposition."""
+
+
+def load(
+    model: Any,
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Graph:
+    """The graph of a PyTorch module, an exported program, or a `.pt2` file.
+
+    Args:
+        model: a module in the mode it is to run in (mostly `module.eval()`), an ExportedProgram, or a path.
+        example_inputs: the positional arguments to export a module with.
+        dynamic_shapes: as `torch.export.export` takes it; dimensions become symbols with their bounds.
+        kwargs: keyword arguments to export with.
+
+    Raises:
+        UnsupportedError: an operator, type or feature that is not supported; names it and the module's line.
+    """
+    program = _exported(model, example_inputs, dynamic_shapes, kwargs or {})
+    program = program.run_decompositions(_decompositions())
+    return _Reader(program).run()
+
+
+def _exported(
+    model: Any, example_inputs: Any, dynamic_shapes: Any, kwargs: Mapping[str, Any]
+) -> ExportedProgram:
+    if isinstance(model, ExportedProgram):
+        return model
+    if isinstance(model, (str, Path)):
+        try:
+            return torch.export.load(str(model))
+        except Exception as error:  # it raises whatever zipfile, json and pickle do
+            raise FileFormatError(f"{model} is no exported PyTorch program: {error}") from error
+    if example_inputs is None:
+        raise ArgumentError("a PyTorch module needs example inputs", hint="compile(module, [tensor, ...])")
+    inputs = tuple(x if isinstance(x, torch.Tensor) else _tensor(x) for x in example_inputs)
+    try:
+        return torch.export.export(model, inputs, dict(kwargs), dynamic_shapes=dynamic_shapes)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise UnsupportedError(f"torch.export cannot take this module: {error}") from error
+
+
+def _tensor(value: Any) -> Any:
+    return torch.as_tensor(value) if hasattr(value, "__array__") else value
+
+
+def _decompositions() -> Any:
+    """PyTorch's own table to core ATen, without what is kept."""
+    table: Any = torch.export.default_decompositions()
+    for name in KEPT:
+        operator, _, overload = name.partition(".")
+        table.pop(getattr(getattr(torch.ops.aten, operator), overload or "default"), None)
+    return table
+
+
+class _Reader:
+    """Reads one exported program."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.program = program
+        self.graph = Graph("model")
+        self.importer = Importer(program.graph_module, self.graph)
+        self.symbols: dict[str, IndexLike] = {}
+        self.states: dict[str, Value] = {}
+
+    def run(self) -> Graph:
+        signature = self.program.graph_signature
+        changed = {spec.target for spec in signature.output_specs if spec.kind == OutputKind.BUFFER_MUTATION}
+        nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
+        placeholders = {}
+        for spec in signature.input_specs:
+            name = spec.arg.name
+            if spec.kind == InputKind.USER_INPUT:
+                placeholders[name] = self.input(nodes[name])
+            elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+                placeholders[name] = self.held(str(spec.target), str(spec.target) in changed)
+            else:
+                raise UnsupportedError(f"input {name} is a {spec.kind.name.lower()}")
+        results = self.importer.run(placeholders)
+        outputs: list[Value] = []
+        names: list[str] = []
+        for spec, result in zip(signature.output_specs, results, strict=True):
+            if spec.kind == OutputKind.BUFFER_MUTATION:
+                self.graph.update(self.states[str(spec.target)], self.importer.as_value(result))
+            elif spec.kind == OutputKind.USER_OUTPUT:
+                if result is not None:
+                    outputs.append(self.importer.as_value(result))
+                    names.append(f"y{len(names)}")
+            else:
+                raise UnsupportedError(f"the program changes {spec.target}, a {spec.kind.name.lower()}")
+        self.graph.set_outputs(outputs, names if len(names) > 1 else None)
+        return self.graph
+
+    def held(self, name: str, changes: bool) -> Value:
+        """A parameter or buffer: a constant, or a state when the program changes it."""
+        program = self.program
+        tensor = program.state_dict.get(name)
+        tensor = program.constants[name] if tensor is None else tensor
+        if not changes:
+            return self.importer.constant(tensor, name)
+        self.states[name] = self.graph.state(array_of(tensor).copy(), name.replace(".", "_"))
+        return self.states[name]
+
+    def input(self, node: Any) -> Any:
+        """A user's argument: a tensor is an input of the graph, a number what it was when exporting."""
+        value = node.meta["val"]
+        if not isinstance(value, torch.Tensor):
+            if isinstance(value, (int, float, bool, str)) or value is None:
+                return value
+            raise UnsupportedError(f"argument {node.name} is a {type(value).__name__}")
+        shape = tuple(self.extent(e) for e in value.shape)
+        return self.graph.input(TensorType(dtype_of_torch(value.dtype), shape), node.name)
+
+    def extent(self, extent: Any) -> IndexLike:
+        """An extent: a number, or a symbol with its bounds."""
+        if isinstance(extent, int):
+            return extent
+        expression = extent.node.expr
+        if not expression.is_Symbol:
+            return _affine(expression, self.symbol)
+        return self.symbol(expression)
+
+    def symbol(self, expression: Any) -> IndexLike:
+        name = str(expression)
+        if name not in self.symbols:
+            ranges = self.program.range_constraints.get(expression)
+            low = int(ranges.lower) if ranges is not None else 1
+            high = None
+            if ranges is not None and math.isfinite(float(ranges.upper)) and int(ranges.upper) < 2**31:
+                high = int(ranges.upper)
+            self.symbols[name] = var_index(Var(re.sub(r"\W", "_", name), max(low, 1), high))
+        return self.symbols[name]
+
+
+def _affine(expression: Any, symbol: Any) -> IndexLike:
+    """A sum of multiples of symbols, such as `2*s0 + 1`."""
+    total: IndexLike = 0
+    for term, coefficient in expression.as_coefficients_dict().items():
+        total = total + (symbol(term) if term.is_Symbol else int(term)) * int(coefficient)
+    return total

@@ -1,0 +1,97 @@
+"""Tensors from nothing, and random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intaglio.ops.compositions.basic import dtype_of, shape_of
+from intaglio.ops.like import iota_like
+from intaglio.ops.registry import prim
+from intaglio.readers.torch.registry import FxCall, aten
+from intaglio.shared.errors import UnsupportedError
+
+
+@aten("full")
+def full(call: FxCall, size: Sequence[Any], value: Any, **named: Any) -> Any:
+    return call.full(size, value)
+
+
+@aten("zeros", "empty", "new_zeros", "new_empty", "ones", "new_ones", "new_full", "empty_strided",
+      "new_empty_strided", "empty_permuted")  # fmt: skip
+def filled(call: FxCall, *args: Any, **named: Any) -> Any:
+    """Memory that is not initialised is zero here."""
+    name = call.node.target._opname  # type: ignore[union-attr]
+    rest = args[1:] if name.startswith("new_") else args
+    number = rest[1] if name == "new_full" else 1 if "ones" in name else 0
+    return call.full(rest[0], number)
+
+
+@aten("full_like", "zeros_like", "ones_like", "empty_like")
+def filled_like(call: FxCall, x: Any, value: Any = None, **named: Any) -> Any:
+    name = call.node.target._opname  # type: ignore[union-attr]
+    number = value if name == "full_like" else 1 if name == "ones_like" else 0
+    return call.full(shape_of(x), number)
+
+
+@aten("fill")
+def fill(call: FxCall, x: Any, value: Any) -> Any:
+    if hasattr(value, "type"):
+        return prim.broadcast(prim.cast(value, dtype=dtype_of(x)), shape=shape_of(x))
+    return call.full(shape_of(x), value)
+
+
+@aten("copy")
+def copy(call: FxCall, x: Any, source: Any, non_blocking: bool = False) -> Any:
+    cast = prim.cast(source, dtype=dtype_of(x)) if dtype_of(source) != dtype_of(x) else source
+    return prim.broadcast(cast, shape=shape_of(x)) if shape_of(cast) != shape_of(x) else cast
+
+
+@aten("scalar_tensor", "tensor")
+def scalar_tensor(call: FxCall, value: Any, **named: Any) -> Any:
+    return call.graph.constant(np.asarray(value, call.dtype.numpy))
+
+
+@aten("arange")
+def arange(call: FxCall, *args: Any, **named: Any) -> Any:
+    start, end, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    if all(isinstance(v, (int, float)) for v in (start, end, step)):
+        return call.graph.constant(np.arange(start, end, step).astype(call.dtype.numpy))
+    holder = call.graph.constant(np.zeros((), np.int64))
+    count = (end - start + (step - 1)) // step
+    places = iota_like(holder, (count,), 0) * step + _number(start)
+    return prim.cast(places, dtype=call.dtype) if dtype_of(places) != call.dtype else places
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise UnsupportedError("arange from a symbolic start")
+    return value
+
+
+@aten("linspace")
+def linspace(call: FxCall, start: float, end: float, steps: int, **named: Any) -> Any:
+    return call.graph.constant(np.linspace(start, end, steps).astype(call.dtype.numpy))
+
+
+@aten("eye")
+def eye(call: FxCall, rows: int, columns: int | None = None, **named: Any) -> Any:
+    return call.graph.constant(np.eye(rows, columns, dtype=call.dtype.numpy))
+
+
+@aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm",
+      "native_dropout", "dropout", "normal", "uniform", "multinomial")  # fmt: skip
+def random(call: FxCall, *args: Any, **named: Any) -> Any:
+    """Random numbers would not be PyTorch's; dropout that does nothing is fine."""
+    name = call.node.target._opname  # type: ignore[union-attr]
+    if name in ("dropout", "native_dropout"):
+        p, train = args[1], args[2]
+        if not train or p == 0:
+            kept = call.full(shape_of(args[0]), True)
+            return args[0] if name == "dropout" else (args[0], kept)
+    raise UnsupportedError(
+        "random numbers inside of a compiled PyTorch program are not supported",
+        hint="call module.eval(), set dropout to 0, or draw outside and pass the tensor in",
+    )

@@ -1,0 +1,145 @@
+"""Gather, scatter, embedding, indexing with tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from intaglio.ops.compositions import indexing
+from intaglio.ops.compositions.basic import axis_of, dtype_of, expand, rank_of, reshape, shape_of, unsqueeze
+from intaglio.ops.like import iota_like
+from intaglio.ops.registry import prim
+from intaglio.readers.torch.registry import FxCall, aten, direct
+from intaglio.shared.errors import UnsupportedError
+
+_MODES = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
+
+direct({"gather": lambda x, dim, index, sparse_grad=False: _at_least_1d(indexing.gather, x, dim, index)})
+
+
+def _at_least_1d(function: Any, x: Any, dim: int, index: Any) -> Any:
+    if rank_of(x) == 0:
+        return reshape(function(reshape(x, (1,)), 0, reshape(index, (-1,))), shape_of(index))
+    return function(x, dim, index)
+
+
+@aten("embedding")
+def embedding(call: FxCall, weight: Any, index: Any, *settings: Any, **named: Any) -> Any:
+    return indexing.embedding(index, weight)
+
+
+@aten("index_select")
+def index_select(call: FxCall, x: Any, dim: int, index: Any) -> Any:
+    if rank_of(x) == 0:
+        return x
+    return indexing.index_select(x, dim, reshape(index, (-1,)))
+
+
+def _integer_indices(x: Any, indices: Sequence[Any]) -> list[Any]:
+    """Masks have as many places as true elements, which is not known; integers stay."""
+    for index in indices:
+        if index is not None and dtype_of(index).kind == "bool":
+            raise UnsupportedError(
+                "indexing with a mask has as many results as there are true elements",
+                hint="use torch.where, or multiply with the mask",
+            )
+    return list(indices)
+
+
+@aten("index", "_unsafe_index")
+def index(call: FxCall, x: Any, indices: Sequence[Any]) -> Any:
+    return indexing.get_items(x, _integer_indices(x, indices))
+
+
+@aten("index_put", "_unsafe_index_put", "_index_put_impl")
+def index_put(call: FxCall, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False,
+              unsafe: bool = False) -> Any:  # fmt: skip
+    given = [i for i in indices if i is not None]
+    if len(given) == 1 and dtype_of(given[0]).kind == "bool" and not accumulate and not shape_of(values):
+        mask = given[0]
+        before = next(k for k, i in enumerate(indices) if i is not None)
+        shape = (*(1,) * before, *shape_of(mask), *(1,) * (rank_of(x) - before - rank_of(mask)))
+        return prim.where(reshape(mask, shape), values, x)
+    return indexing.set_items(x, _integer_indices(x, indices), values, "add" if accumulate else "set")
+
+
+@aten(
+    "scatter.src", "scatter.value", "scatter_add", "scatter.reduce", "scatter.value_reduce", "scatter_reduce"
+)
+def scatter(call: FxCall, x: Any, dim: int, index: Any, source: Any, reduce: str = "", *,
+            include_self: bool = True, **named: Any) -> Any:  # fmt: skip
+    name = str(call.node.target)
+    mode = "add" if "scatter_add" in name else _MODES.get(reduce) if reduce else "set"
+    if mode is None or not include_self:
+        raise UnsupportedError(f"scatter with reduce={reduce!r} and include_self={include_self}")
+    if rank_of(x) == 0:
+        raise UnsupportedError("scatter into a single number")
+    if not hasattr(source, "type") and not isinstance(source, np.ndarray):
+        source = call.full(shape_of(index), source, dtype_of(x))
+    else:
+        for axis, extent in enumerate(shape_of(index)):
+            source = indexing.slice_axis(source, axis, 0, extent)
+    return indexing.scatter(x, dim, index, source, mode)
+
+
+@aten("index_add")
+def index_add(call: FxCall, x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    return indexing.index_add(x, dim, index, source, alpha)
+
+
+@aten("index_copy")
+def index_copy(call: FxCall, x: Any, dim: int, index: Any, source: Any) -> Any:
+    return indexing.index_copy(x, dim, index, source)
+
+
+@aten("index_fill")
+def index_fill(call: FxCall, x: Any, dim: int, index: Any, value: Any) -> Any:
+    axis = axis_of(dim, rank_of(x))
+    shape = [shape_of(index)[0] if k == axis else e for k, e in enumerate(shape_of(x))]
+    if not hasattr(value, "type"):
+        value = call.full((), value, dtype_of(x))
+    return indexing.index_copy(x, dim, index, expand(value, shape))
+
+
+@aten("select_scatter")
+def select_scatter(call: FxCall, x: Any, source: Any, dim: int, index: int) -> Any:
+    axis = axis_of(dim, rank_of(x))
+    extent = shape_of(x)[axis]
+    places = _places(x, axis)
+    return prim.where(prim.eq(places, index % extent), unsqueeze(source, axis), x)
+
+
+@aten("slice_scatter")
+def slice_scatter(call: FxCall, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None,
+                  step: int = 1) -> Any:  # fmt: skip
+    axis = axis_of(dim, rank_of(x))
+    extent = shape_of(x)[axis]
+    if not isinstance(extent, int):
+        raise UnsupportedError("slice_scatter along a symbolic size")
+    first, stop, step = slice(start, end, step).indices(extent)
+    count = len(range(first, stop, step))
+    if count == 0:
+        return x
+    taken = call.graph.constant(np.arange(first, stop, step))
+    return indexing.index_copy(x, axis, taken, source)
+
+
+def _places(x: Any, axis: int) -> Any:
+    """The index along an axis, broadcast over the others."""
+    shape = [e if k == axis else 1 for k, e in enumerate(shape_of(x))]
+    return iota_like(x, shape, axis)
+
+
+@aten("one_hot")
+def one_hot(call: FxCall, index: Any, num_classes: int = -1) -> Any:
+    if num_classes < 0:
+        raise UnsupportedError("one_hot without num_classes depends on the data", hint="give num_classes")
+    return indexing.one_hot(index, num_classes)
+
+
+@aten("take")
+def take(call: FxCall, x: Any, index: Any) -> Any:
+    flat = indexing.index_select(reshape(x, (-1,)), 0, reshape(index, (-1,)))
+    return reshape(flat, shape_of(index))

@@ -1,0 +1,178 @@
+"""Walks an FX graph of ATen operators and builds ours.
+
+Numbers, lists and shapes are plain Python; tensors are graph values. Every result is checked against the
+type that PyTorch found for it, so that an operator whose meaning differs is an error, not a wrong answer.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from intaglio.graph.ir import Graph, Value
+from intaglio.ops.dispatch import type_of
+from intaglio.readers.torch import handlers
+from intaglio.readers.torch.arrays import array_of, dtype_of_torch
+from intaglio.readers.torch.handlers.control import HIGHER_ORDER
+from intaglio.readers.torch.registry import FxCall, find_handler
+from intaglio.shared.errors import ArgumentError, IntaglioError, UnsupportedError
+from intaglio.shared.index import Index, IndexLike
+from intaglio.shared.where import Where
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+    from torch.fx import Node as FxNode
+
+assert handlers.LOADED
+
+_NOTHING = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range",
+            "sym_constrain_range_for_size"}  # fmt: skip
+
+
+class Importer:
+    """Imports one FX graph; `env` maps its nodes to graph values and plain Python objects."""
+
+    def __init__(self, module: GraphModule, graph: Graph) -> None:
+        self.module = module
+        self.graph = graph
+        self.env: dict[FxNode, Any] = {}
+        self.tensors: dict[str, Value] = {}
+
+    def run(self, placeholders: Mapping[str, Any]) -> Any:
+        """Import every node; returns what the graph's output node holds.
+
+        Args:
+            placeholders: what each placeholder is, by name.
+        """
+        for node in self.module.graph.nodes:
+            if node.op == "placeholder":
+                self.env[node] = placeholders[node.name]
+            elif node.op == "get_attr":
+                self.env[node] = self.attribute(node.target)
+            elif node.op == "call_function":
+                self.env[node] = self.call(node)
+            elif node.op == "output":
+                return self.resolve(node.args[0])
+            else:
+                raise UnsupportedError(
+                    f"FX node {node.op} {node.target} is not supported", where=place_of(node)
+                )
+        raise ArgumentError("the FX graph has no output")
+
+    def resolve(self, argument: Any) -> Any:
+        """An FX argument with its nodes replaced by what they are."""
+        if isinstance(argument, torch.fx.Node):
+            return self.env[argument]
+        if isinstance(argument, (list, tuple)):
+            return [self.resolve(a) for a in argument]
+        if isinstance(argument, dict):
+            return {k: self.resolve(v) for k, v in argument.items()}
+        return argument
+
+    def call(self, node: FxNode) -> Any:
+        args, kwargs = self.resolve(node.args), self.resolve(node.kwargs)
+        if node.target is operator.getitem:
+            return args[0][args[1]]
+        shown = str(node.target)
+        try:
+            if isinstance(node.target, torch._ops.OpOverload):
+                if node.target._opname in _NOTHING:
+                    return None
+                result = find_handler(shown)(FxCall(self, node), *args, **kwargs)
+            else:
+                result = self.python(node.target, args, kwargs)
+            self.check(node, result)
+        except IntaglioError as error:
+            if shown not in error.message:
+                error.message = f"{shown}: {error.message}"
+            error.where = place_of(node) or error.where
+            raise
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+            raise UnsupportedError(
+                f"{shown}: this use is not supported ({type(error).__name__}: {error})", where=place_of(node)
+            ) from error
+        return result
+
+    def python(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Arithmetic on extents, which exported programs write as plain Python, and nested graphs."""
+        name = getattr(function, "__name__", str(function))
+        if name in HIGHER_ORDER:
+            return HIGHER_ORDER[name](self, *args, **kwargs)
+        if getattr(function, "__module__", "") in ("_operator", "math", "builtins", "torch"):
+            replaced: Callable[..., Any] = _EXTENTS.get(name, function)
+            return replaced(*args, **kwargs)
+        raise UnsupportedError(f"function {name} is not supported")
+
+    def inner(self, module: GraphModule, operands: Sequence[Any]) -> Any:
+        """Import a nested graph in place."""
+        nested = Importer(module, self.graph)
+        nested.tensors = self.tensors
+        names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
+        return nested.run(dict(zip(names, operands, strict=True)))
+
+    def attribute(self, target: str) -> Any:
+        """A tensor or nested graph held by the module."""
+        held: Any = self.module
+        for part in target.split("."):
+            held = getattr(held, part)
+        return self.constant(held, target) if isinstance(held, torch.Tensor) else held
+
+    def constant(self, tensor: torch.Tensor, name: str) -> Value:
+        if name not in self.tensors:
+            self.tensors[name] = self.graph.constant(array_of(tensor), name.replace(".", "_"))
+        return self.tensors[name]
+
+    def check(self, node: FxNode, result: Any) -> None:
+        """Compare a result's types with PyTorch's. Raises UnsupportedError where they differ."""
+        expected = node.meta.get("val")
+        if isinstance(expected, torch.Tensor):
+            self._check_one(result, expected)
+        elif isinstance(expected, (list, tuple)) and isinstance(result, (list, tuple)):
+            for own, theirs in zip(result, expected, strict=False):
+                if isinstance(theirs, torch.Tensor) and own is not None:
+                    self._check_one(own, theirs)
+
+    @staticmethod
+    def _check_one(result: Any, expected: torch.Tensor) -> None:
+        type_ = type_of(result)
+        known = [(a, b) for a, b in zip(type_.shape, expected.shape, strict=False)
+                 if isinstance(a, int) and isinstance(b, int)]  # fmt: skip
+        same_rank = len(type_.shape) == expected.dim()
+        if type_.dtype != dtype_of_torch(expected.dtype) or not same_rank or any(a != b for a, b in known):
+            raise UnsupportedError(
+                f"the result would be {type_}, PyTorch has {expected.dtype}{list(expected.shape)}"
+            )
+
+    def extents(self, shape: Iterable[Any]) -> tuple[IndexLike, ...]:
+        """A shape argument: integers and symbolic extents."""
+        return tuple(e if isinstance(e, Index) else int(e) for e in shape)
+
+    def as_value(self, result: Any) -> Value:
+        """A graph value for a result: arrays and numbers become constants."""
+        if isinstance(result, Value):
+            return result
+        if isinstance(result, Index):
+            raise UnsupportedError("a symbolic size cannot be a result")
+        return self.graph.constant(np.asarray(result))
+
+
+def _integral(value: Any) -> Any:
+    return value if isinstance(value, Index) else int(value)
+
+
+_EXTENTS: dict[str, Callable[..., Any]] = {
+    "sym_int": _integral,
+    "trunc": _integral,
+    "sym_float": lambda value: value if isinstance(value, Index) else float(value),
+}
+
+
+def place_of(node: FxNode) -> Where | None:
+    """The line of the user's module that made a node, as far as its stack trace tells."""
+    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    return Where(found[-1][0], int(found[-1][1])) if found else None
