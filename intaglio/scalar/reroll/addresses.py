@@ -208,7 +208,7 @@ def slots_of_segments(body: Body) -> dict[int, list[int]]:
     """For every segment the slots of its terms."""
     found: dict[int, list[int]] = {}
     for number, segment in enumerate(body.segments):
-        stack = list(segment.templates)
+        stack = [*segment.templates, *(template for _, template in segment.updates)]
         found[number] = []
         while stack:
             template = stack.pop()

@@ -46,10 +46,14 @@ Template: TypeAlias = "Literal | Slot | Node"
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Terms of an ordered sum: `count` rounds of the templates, one after the other."""
+    """Terms of an ordered sum: `count` rounds of the templates, one after the other.
+
+    `updates` are slots that get a new value in each round before its terms read them.
+    """
 
     count: int
     templates: tuple[Template, ...]
+    updates: tuple[tuple[int, Template], ...] = ()
 
 
 @dataclass(eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from intaglio.loop.ir import Alloc, Block, Buffer, For, LoopKind, Reduce, Stmt, Store, block
 from intaglio.ops.expr import Const, Expr, Read, apply, where
@@ -54,6 +55,11 @@ def instantiate(template: Template, slot: Callable[[int], Expr], rate: Buffer) -
     return compose(template.op, template.k, [instantiate(p, slot, rate) for p in template.parts], rate)
 
 
+Updates: TypeAlias = tuple[tuple[int, Template], ...]
+Make: TypeAlias = Callable[[list[IndexLike], Buffer, tuple[IndexLike, ...]], "Stmt | Block"]
+"""A statement for members, a variable of sums and the place in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Sums kept in registers together: `vectors` groups of `lanes` members from `offset` on."""
@@ -93,11 +99,13 @@ class Nest:
 
         return instantiate(template, slot, self.rate)
 
-    def _store(self, members: list[IndexLike], value: Expr) -> Store:
-        walk = self.domain.walks[RESULT]
+    def _store(self, members: list[IndexLike], value: Expr, rounds: list[IndexLike] | None = None,
+               number: int = RESULT) -> Store:  # fmt: skip
+        """Store the result, or a slot's new value."""
+        walk = self.domain.walks[number]
         buffer = walk.buffer if isinstance(walk, Walk) else walk.target
         assert buffer is not None
-        return Store(buffer, (place_of(walk, self.turn, members, []),), value)
+        return Store(buffer, (place_of(walk, self.turn, members, rounds or []),), value)
 
     def _elementwise(self) -> Block:
         loops = variables("i", self.domain.members)
@@ -126,8 +134,8 @@ class Nest:
             Store(total, (), self._value(self.body.value, members, [])),
         ]
         for segment, rounds, loop in self._segments():
-            terms = [Reduce(total, (), "add", self._value(t, members, rounds), ordered=True)
-                     for t in segment.templates]  # fmt: skip
+            terms = [self._add(term, rounds, members, total, (), updates)
+                     for term, updates in _terms(segment)]  # fmt: skip
             statements.append(loop(block(*terms)))
         return block(*statements, self._store(members, Read(total, (), F64)))
 
@@ -171,25 +179,28 @@ class Nest:
         """Sums of one tile: set, add all terms in order, store."""
         sums = [self._local((p.vectors, p.lanes)) for p in pieces]
 
-        def each(make: Callable[[list[IndexLike], Buffer, tuple[IndexLike, ...]], Stmt]) -> Block:
+        def each(make: Make) -> Block:
             return block(*(self._piece(members, across, first, piece, total, make)
                            for piece, total in zip(pieces, sums, strict=True)))  # fmt: skip
 
         statements: list[Stmt | Block] = [*map(Alloc, sums)]
         statements.append(each(lambda m, s, at: Store(s, at, self._value(self.body.value, m, []))))
         for segment, rounds, loop in self._segments():
-            terms = [each(partial(self._add, term, rounds)) for term in segment.templates]
+            terms = [each(partial(self._add, term, rounds, updates=updates))
+                     for term, updates in _terms(segment)]  # fmt: skip
             statements.append(loop(block(*terms)))
         statements.append(each(lambda m, s, at: self._store(m, Read(s, at, F64))))
         return block(*statements)
 
     def _add(self, term: Template, rounds: list[IndexLike], members: list[IndexLike], total: Buffer,
-             at: tuple[IndexLike, ...]) -> Reduce:  # fmt: skip
-        """`total[at] += term`"""
-        return Reduce(total, at, "add", self._value(term, members, rounds), ordered=True)
+             at: tuple[IndexLike, ...], updates: Updates = ()) -> Block:  # fmt: skip
+        """`total[at] += term`, behind the updates of what it reads."""
+        moved = [self._store(members, self._value(new, members, rounds), rounds, number)
+                 for number, new in updates]  # fmt: skip
+        return block(*moved, Reduce(total, at, "add", self._value(term, members, rounds), ordered=True))
 
     def _piece(self, members: list[IndexLike], across: int, first: IndexLike, piece: Piece, total: Buffer,
-               make: Callable[[list[IndexLike], Buffer, tuple[IndexLike, ...]], Stmt]) -> Block:  # fmt: skip
+               make: Make) -> Block:  # fmt: skip
         """A statement for every sum of a piece."""
         vector, lane = Var("v", 0, piece.vectors - 1), Var("lane", 0, piece.lanes - 1)
         v: IndexLike = var_index(vector) if piece.vectors > 1 else 0
@@ -200,6 +211,12 @@ class Nest:
         if piece.lanes > 1:
             inner = block(For(lane, piece.lanes, inner, "vector"))
         return inner if piece.vectors == 1 else block(For(vector, piece.vectors, inner, "unroll"))
+
+
+def _terms(segment: Segment) -> Iterator[tuple[Template, Updates]]:
+    """Every term of a round, the first one with the updates that come before it."""
+    for place, term in enumerate(segment.templates):
+        yield term, () if place else segment.updates
 
 
 def vector_tiles(extent: int, lanes: int, registers: int) -> list[tuple[int, int, int, list[Piece]]]:

@@ -1,0 +1,106 @@
+"""Kernels that put a sample into the arrays of a program's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from intaglio.loop.ir import Block, Buffer, Call, For, Kernel, Slice, Store, block
+from intaglio.ops.expr import Expr, Read, as_index, cast
+from intaglio.scalar.reroll.addresses import Tables
+from intaglio.scalar.reroll.raising import Raised, kernel_of
+from intaglio.scalar.samples import Source
+from intaglio.scalar.sweeps import Array
+from intaglio.shared import dtypes
+from intaglio.shared.index import Index, IndexLike, Var, var_index
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A kernel that reads a row of `block` into arrays of inputs."""
+
+    kernel: Kernel
+    block: Buffer
+    row: Buffer
+
+    def call(self, sample: IndexLike) -> Call:
+        """Read one sample."""
+        extent = self.row.size
+        assert isinstance(extent, int)
+        arguments = (Slice(self.block, sample * extent) if b is self.row else Slice(b)
+                     for b in self.kernel.params)  # fmt: skip
+        return Call(self.kernel, tuple(arguments))
+
+
+def readers(raised: Raised, sources: list[Source], blocks: list[Buffer], twins: Mapping[Buffer, Buffer],
+            tables: Tables) -> list[Reader]:  # fmt: skip
+    """A reader for every block; arrays that have a twin are left alone, the twin is filled."""
+    made = []
+    first = 0
+    for source, samples in zip(sources, blocks, strict=True):
+        reader = _Reading(raised, source, samples, tables).reader(first, twins)
+        first += source.width
+        if reader.kernel.params:
+            made.append(reader)
+    return made
+
+
+class _Reading:
+    def __init__(self, raised: Raised, source: Source, samples: Buffer, tables: Tables) -> None:
+        self.raised = raised
+        self.source = source
+        self.samples = samples
+        self.tables = tables
+        self.row = Buffer(f"{samples.name}_row", samples.dtype, (int(source.data.shape[1]),), "input")
+        self.table: Buffer | None = None
+
+    def reader(self, first: int, twins: Mapping[Buffer, Buffer]) -> Reader:
+        """The kernel of a block whose first column is input `first`."""
+        storage = self.raised.storage
+        rows = self.raised.dag.inputs[first : first + self.source.width]
+        arrays = np.where(rows >= 0, storage.array[rows], -1)
+        names, body = [], Block()
+        for number in np.unique(arrays[arrays >= 0]):
+            columns = np.flatnonzero(arrays == number)
+            buffer = self.raised.buffers[int(number)]
+            target = twins.get(buffer, buffer)
+            names.append(target.name)
+            body = block(body, self.moved(target, storage.place[rows[columns]], columns))
+        if not names:
+            return Reader(Kernel("nothing", (), (), Block()), self.samples, self.row)
+        coded = self.source.table is not None
+        source = f"{self._numbers().name}[{self.row.name}]" if coded else self.row.name
+        doc = (f"{', '.join(names)} = {source}",)
+        return Reader(kernel_of(f"read_{'_'.join(names[:3])}", body, doc), self.samples, self.row)
+
+    def moved(self, target: Buffer, places: Array, columns: Array) -> Block:
+        """Columns of the sample to places of an array."""
+        loop = Var("i", 0, len(places) - 1)
+        i = var_index(loop)
+        value = self.value(self.listed(columns, i))
+        return block(For(loop, len(places), block(Store(target, (self.listed(places, i),), value))))
+
+    def listed(self, numbers: Array, i: Index) -> IndexLike:
+        """The i-th of these numbers, from a table where they do not follow one another."""
+        if (np.diff(numbers) == 1).all():
+            return i + int(numbers[0])
+        table = self.tables.add(numbers.astype(np.int32), "table")
+        return as_index(Read(table, (i,), dtypes.i32), 0, int(numbers.max()))
+
+    def value(self, column: IndexLike) -> Expr:
+        """What the sample has for one of its inputs, as a double."""
+        if self.source.table is None:
+            return cast(Read(self.row, (column,), self.row.dtype), dtypes.f64)
+        codes, width = self.source.table.shape
+        code = cast(Read(self.row, (column // width,), self.row.dtype), dtypes.i32)
+        place = as_index(code, 0, codes - 1) * width + column % width
+        return Read(self._numbers(), (place,), dtypes.f64)
+
+    def _numbers(self) -> Buffer:
+        """What codes stand for."""
+        assert self.source.table is not None
+        if self.table is None:
+            self.table = self.tables.add(self.source.table, "codes")
+        return self.table
