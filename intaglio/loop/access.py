@@ -22,6 +22,8 @@ from intaglio.shared.types import TensorType
 Place = tuple[IndexLike, ...]
 Resolve = Callable[[Value, Place], Expr]
 
+_RENAMING = ("broadcast", "reshape", "transpose")
+
 
 @dataclass(frozen=True, slots=True)
 class Accessor:
@@ -76,6 +78,13 @@ def scalar_constant(value: Value) -> Const | None:
         return None
     arithmetic = value.dtype.arithmetic
     return Const(np.asarray(first[0]).astype(arithmetic.numpy).item(), arithmetic)
+
+
+def uniform(value: Value, is_free: Callable[[Node], bool]) -> Const | None:
+    """The literal that a constant stands for, seen through free views that only repeat or rename it."""
+    while value.node is not None and is_free(value.node) and value.node.op.name in _RENAMING:
+        value = value.node.inputs[0]
+    return scalar_constant(value)
 
 
 def reads(node: Node, is_free: Callable[[Node], bool]) -> list[tuple[Value, Place]]:

@@ -112,7 +112,7 @@ class GroupLowering:
 
     def resolve(self, value: Value, index: Place) -> Expr:
         """One element of a value, as this kernel sees it."""
-        constant = access.scalar_constant(value)
+        constant = access.uniform(value, self.fusion.free.__contains__)
         if constant is not None:
             return constant
         if value in self.bound:

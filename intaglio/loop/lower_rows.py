@@ -61,11 +61,20 @@ def _is_flat(lowering: GroupLowering) -> bool:
     own = access.output_variables(group.nodes[-1].outputs[0])
     if any(node.outputs[0].shape != group.shape or node.op.kind == "view" for node in group.nodes):
         return False
+    if not all(_reads_flat(value, fusion.free) for node in group.nodes for value in node.inputs):
+        return False
     return all(
         place in ((), own) and (place == () or value.shape == group.shape)
         for node in group.nodes
         for value, place in access.reads(node, fusion.free.__contains__)
     )
+
+
+def _reads_flat(value: Value, free: set[Node]) -> bool:
+    """Whether reading a value at the position in one loop over all elements means the same element."""
+    if value.node not in free or access.uniform(value, free.__contains__) is not None:
+        return True
+    return value.node.op.kind == "map" and all(_reads_flat(v, free) for v in value.node.inputs)
 
 
 def _flat_nest(lowering: GroupLowering) -> Block:
