@@ -1,0 +1,203 @@
+"""One input of the fuzzer: it is refused with an error of ours, or every way to run it agrees."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from intaglio.compile import Settings, compile_graph, finish, lower_graph, optimise
+from intaglio.graph.ir import Graph
+from intaglio.graph.passes import PASSES
+from intaglio.graph.spec import verify
+from intaglio.graph.symbols import symbols_of
+from intaglio.graph.text import arrays_of, parse_graph, print_graph
+from intaglio.loop.eval import evaluate
+from intaglio.loop.ir import Program
+from intaglio.ops.budget import Budget, OverBudget
+from intaglio.readers.onnx import load
+from intaglio.shared.errors import IntaglioError, ParseError, ToolchainError, VerifyError
+
+LONGEST_MESSAGE = 20_000
+MOST_ELEMENTS = 200_000
+MOST_FLOPS = 5_000
+RUN = {"array_bytes": 1 << 24, "total_bytes": 1 << 28, "work": 1 << 26, "operators": 20_000}
+"""What one run of a mutant by NumPy may cost."""
+
+
+class Finding(Exception):
+    """Something that must not happen."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an input: `refused`, `loaded`, `ran` or `compared`; of a refusal, what caused it."""
+
+    kind: str
+    cause: str = ""
+
+
+def examine(data: bytes, seed: int, depth: int) -> Outcome:
+    """Import a file; with `depth` 1 verify and optimise it, 2 run it, 3 compare with ONNX, 4 compile it too.
+
+    Raises:
+        Finding: or any error that is not one of Intaglio's own.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            graph = load(data)
+        except IntaglioError as error:
+            return _refusal(error)
+        if depth == 0:
+            return Outcome("loaded")
+        verify(graph)
+        try:
+            return _run(graph, data, seed, depth)
+        except OverBudget:
+            return Outcome("loaded", "large")
+        except (VerifyError, ParseError, ToolchainError):
+            raise
+        except IntaglioError as error:
+            return _refusal(error)
+
+
+def _refusal(error: IntaglioError) -> Outcome:
+    if len(str(error)) > LONGEST_MESSAGE:
+        raise Finding(f"the message has {len(str(error))} characters")
+    cause = error.__cause__
+    if isinstance(cause, (MemoryError, RecursionError)):
+        raise Finding(f"only the machine stopped it: {type(cause).__name__}") from error
+    return Outcome("refused", type(cause).__name__ if cause else type(error).__name__)
+
+
+def _run(graph: Graph, data: bytes, seed: int, depth: int) -> Outcome:
+    """Optimise at every level and with one pass left out; results stay."""
+    rng = np.random.default_rng(seed)
+    names = [one.name for one in PASSES]
+    disabled = (names[seed % len(names)],)
+    done = [optimise(graph, Settings(opt_level=level)) for level in (1, 2, 3)]
+    done.append(optimise(graph, Settings(disabled_passes=disabled)))
+    for one in done:
+        verify(one)
+    text = print_graph(graph)
+    if print_graph(parse_graph(text, arrays_of(graph))) != text:
+        raise Finding("the text does not parse back")
+    if depth < 2:
+        return Outcome("loaded")
+    sizes = {var: min(2, var.hi or 2) for var in symbols_of(graph)}
+    fixed = graph.specialise(sizes)
+    if any(int(v.type.size) > MOST_ELEMENTS for v in fixed.values()):  # type: ignore[arg-type]
+        lower_graph(fixed, Settings())
+        return Outcome("loaded", "large")
+    inputs = [_array(rng, v.type) for v in fixed.inputs]
+    with Budget(**RUN).spent():
+        expected = fixed.run(*inputs)
+        near = fixed.run(*[_nudged(x) for x in inputs])
+        for one in done:
+            _agree("optimised", one.specialise(sizes).run(*inputs), expected, near)
+    for level in (0, 3):
+        lowered = lower_graph(fixed, Settings(opt_level=level))
+        finish(lowered, fixed)
+        if sum(kernel.flops for kernel in lowered.program.kernels) < MOST_FLOPS:
+            _agree(f"loops of level {level}", run_loops(lowered.program, inputs), expected, near)
+    if depth >= 3:
+        _with_onnx(data, fixed, inputs, expected, near)
+    if depth >= 4 and (lowered.program.arena_bytes or 0) < 1 << 24:
+        compiled = compile_graph(fixed, threads=1, opt="fast-compile")
+        _agree("compiled", compiled.run_arrays(inputs), expected, near)
+    return Outcome("compared" if depth >= 3 else "ran")
+
+
+def run_loops(program: Program, inputs: list[Any]) -> list[Any]:
+    """The outputs of a lowered program, by the interpreter of loops."""
+    arrays = {b.name: np.ascontiguousarray(x) for b, x in zip(program.inputs, inputs, strict=True)}
+    for buffer in program.outputs:
+        arrays[buffer.name] = np.zeros(tuple(map(int, buffer.shape)), buffer.dtype.numpy)  # type: ignore[arg-type]
+    evaluate(program, arrays)
+    return [arrays[b.name] for b in program.outputs]
+
+
+def _array(rng: np.random.Generator, type_: Any) -> Any:
+    shape = tuple(map(int, type_.shape))
+    if type_.dtype.kind == "bool":
+        return rng.random(shape) < 0.5
+    if type_.dtype.is_integer:
+        return rng.integers(0, 3, shape).astype(type_.dtype.numpy)
+    return np.asarray(rng.standard_normal(shape), type_.dtype.numpy)
+
+
+def _nudged(x: Any) -> Any:
+    """The array with its last bits changed, to see how much that matters."""
+    if x.dtype.kind in "biu":
+        return x
+    step = 1 + 4 * np.float64(np.finfo(np.float32).eps if x.itemsize >= 4 else 2**-9)
+    return (x.astype(np.float64) * step).astype(x.dtype)
+
+
+def _agree(what: str, got: Any, expected: Any, near: Any) -> None:
+    """Results are the same up to what rounding the inputs would change."""
+    if len(got) != len(expected):
+        raise Finding(f"{what}: {len(got)} results, expected {len(expected)}")
+    for k, (a, b, c) in enumerate(zip(got, expected, near, strict=True)):
+        a = np.asarray(a)
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise Finding(f"{what}: result {k} is {a.dtype}{a.shape}, expected {b.dtype}{b.shape}")
+        if not _close(a, b, c):
+            raise Finding(f"{what}: result {k} differs: {a.reshape(-1)[:6]} and {b.reshape(-1)[:6]}")
+
+
+def _close(a: Any, b: Any, c: Any) -> bool:
+    if a.dtype.kind in "biu":
+        return np.array_equal(a, b) or not np.array_equal(b, c)
+    with np.errstate(all="ignore"):
+        a, b, c = (x.astype(np.float64) for x in (a, b, c))
+        wild = ~np.isfinite(b) | ~np.isfinite(c) | (np.abs(b) > 1e30)
+        scale = np.max(np.abs(b[~wild]), initial=0.0)
+        moved = np.max(np.abs(b - c)[~wild], initial=0.0)
+        same = np.abs(a - b) <= 2e-3 * scale + 1000 * moved + 1e-30
+    return bool(np.all(same | wild))
+
+
+def _with_onnx(data: bytes, graph: Graph, inputs: list[Any], expected: Any, near: Any) -> None:
+    """Compare with ONNX's reference evaluator; where it differs, ONNX Runtime decides."""
+    proto = onnx.ModelProto.FromString(data)
+    feed = dict(zip((v.name for v in graph.inputs), inputs, strict=True))
+    theirs = _reference(proto, feed)
+    if theirs is None or _same(expected, theirs, near):
+        return
+    runtime = _runtime(data, feed)
+    if runtime is not None and not _same(expected, runtime, near):
+        _agree("ONNX Runtime", expected, [np.asarray(r) for r in runtime], near)
+
+
+def _same(ours: Any, theirs: Any, near: Any) -> bool:
+    try:
+        _agree("onnx", ours, [np.asarray(t) for t in theirs], near)
+    except (Finding, TypeError, ValueError):
+        return False
+    return True
+
+
+def _reference(proto: onnx.ModelProto, feed: dict[str, Any]) -> list[Any] | None:
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        return list(ReferenceEvaluator(proto).run(None, feed))
+    except Exception:  # whatever its NumPy code raises; then there is nothing to compare with
+        return None
+
+
+def _runtime(data: bytes, feed: dict[str, Any]) -> list[Any] | None:
+    try:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return list(session.run(None, feed))
+    except Exception:  # not installed, or it refuses the model
+        return None
