@@ -16,6 +16,8 @@ from intaglio.ops.registry import prim
 from intaglio.shared.errors import ArgumentError, ShapeError, UnsupportedError
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+MANY_TAPS = 4
+CUBIC = -0.75
 INTERPOLATIONS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
 Array = np.ndarray[Any, Any]
 Taps = list[tuple[Array, Array | None]]
@@ -80,14 +82,22 @@ def _resized(
     x: Any, axis: int, extent: int, wanted: int, factor: float | None, mode: str, corners: bool
 ) -> Any:
     if mode == "nearest" and wanted % extent == 0 and factor in (None, wanted // extent):
-        return _repeated(x, axis, wanted // extent)
+        return repeated(x, axis, wanted // extent)
     if corners:
         scale = np.float32((extent - 1) / (wanted - 1) if wanted > 1 else 0)
     else:
         scale = np.float32(extent / wanted if factor is None else 1 / factor)
     places = np.arange(wanted, dtype=np.float32)
+    return resample(x, axis, _TAPS[mode](places, scale, extent, corners))
+
+
+def resample(x: Any, axis: int, taps: Taps) -> Any:
+    """Weighted sums of elements along an axis: each tap says which element every place of the result reads
+    and with which weight, None for 1."""
+    if len(taps) > MANY_TAPS:
+        return _gathered(x, axis, taps)
     total = None
-    for index, weight in _TAPS[mode](places, scale, extent, corners):
+    for index, weight in taps:
         rows = prim.gather(x, constant_like(x, index.astype(np.int64)), axes=(axis,))
         rows = movedim(rows, 0, axis)
         if weight is not None:
@@ -97,7 +107,16 @@ def _resized(
     return total
 
 
-def _repeated(x: Any, axis: int, times: int) -> Any:
+def _gathered(x: Any, axis: int, taps: Taps) -> Any:
+    """Many taps as a reduction over an axis of their own."""
+    index = np.stack([index for index, _ in taps], axis=1).astype(np.int64)
+    weight = np.stack([np.ones(len(i)) if w is None else w for i, w in taps], axis=1)
+    rows = prim.gather(x, constant_like(x, index), axes=(axis,))
+    factors = weight.astype(dtype_of(x).numpy).reshape(*weight.shape, *(1,) * (rank_of(x) - 1))
+    return movedim(prim.sum(rows * constant_like(x, factors), axes=(1,)), 0, axis)
+
+
+def repeated(x: Any, axis: int, times: int) -> Any:
     """Every element `times` times along an axis."""
     shape = shape_of(x)
     apart = prim.reshape(x, shape=(*shape[: axis + 1], 1, *shape[axis + 1 :]))
@@ -126,22 +145,21 @@ def _linear(places: Array, scale: Any, extent: int, corners: bool) -> Taps:
     return [(low, 1 - part), (np.minimum(low + 1, extent - 1), part)]
 
 
+def keys_kernel(distance: Any, a: float = CUBIC) -> Any:
+    """Keys' kernel of cubic interpolation: the weight of an element at a distance from 0 to 2, else 0."""
+    t = distance
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((t - 5) * t + 8) * (t * a) - 4 * a
+    return prim.where(prim.le(t, 1), near, prim.where(prim.lt(t, 2), far, 0))
+
+
 def _cubic(places: Array, scale: Any, extent: int, corners: bool) -> Taps:
-    """Keys' kernel with a = -0.75."""
     at = _source(places, scale, corners)
     low = np.floor(at)
     part = at - low
-    a = -0.75
-
-    def near(t: Array) -> Array:
-        return ((a + 2) * t - (a + 3)) * t * t + 1
-
-    def far(t: Array) -> Array:
-        return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-
-    weights = [far(part + 1), near(part), near(1 - part), far(2 - part)]
     return [
-        (np.clip(low + k, 0, extent - 1), weight) for k, weight in zip(range(-1, 3), weights, strict=True)
+        (np.clip(low + k, 0, extent - 1), keys_kernel(distance))
+        for k, distance in zip(range(-1, 3), (part + 1, part, 1 - part, 2 - part), strict=True)
     ]
 
 

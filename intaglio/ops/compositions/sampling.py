@@ -25,6 +25,7 @@ from intaglio.ops.compositions.basic import (
     static,
 )
 from intaglio.ops.compositions.functions import clamp
+from intaglio.ops.compositions.resize import keys_kernel
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
 from intaglio.shared import dtypes
@@ -32,7 +33,6 @@ from intaglio.shared.errors import ArgumentError, ShapeError
 
 OFFSETS = {"nearest": (0,), "linear": (0, 1), "cubic": (-1, 0, 1, 2)}
 PADDINGS = ("zeros", "border", "reflection")
-CUBIC = -0.75
 
 
 def reflect(x: Any, low: float, high: float) -> Any:
@@ -45,16 +45,6 @@ def reflect(x: Any, low: float, high: float) -> Any:
     rest = away - times * span
     even = prim.eq(times, prim.floor(times * 0.5) * 2)
     return prim.where(even, rest + low, high - rest)
-
-
-def _kernel(distance: Any, mode: str) -> Any:
-    """The weight of an element at a distance."""
-    t, a = prim.abs(distance), CUBIC
-    if mode == "linear":
-        return 1 - t
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = ((t - 5) * t + 8) * (t * a) - 4 * a
-    return prim.where(prim.le(t, 1), near, far)
 
 
 def taps(
@@ -89,7 +79,8 @@ def taps(
         along[len(places) + k] = len(offsets)
         near = low + constant_like(at, offsets.reshape(along))
         if mode != "nearest":
-            own = _kernel(at - near, mode)
+            distance = prim.abs(at - near)
+            own = 1 - distance if mode == "linear" else keys_kernel(distance)
             weight = own if weight is None else weight * own
         size = static(extent, "sampling")
         if padding == "reflection":
