@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from intaglio.graph.grad import gradient
 from intaglio.ops.compositions import attention, convolution, linear, loss, normalization, pooling, resize
 from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose
 from intaglio.ops.compositions.functions import rsqrt
@@ -55,13 +56,13 @@ def conv(call: FxCall, x: Any, weight: Any, bias: Any, stride: Any = 1, padding:
     if call.node.target._opname != "convolution":  # type: ignore[union-attr]
         groups, transposed = transposed if not isinstance(transposed, bool) else 1, False
     if not transposed:
-        return convolution.conv(x, weight, bias, _sizes(stride), _sizes(padding), _sizes(dilation), groups)
+        return convolution.conv(x, weight, bias, sizes(stride), sizes(padding), sizes(dilation), groups)
     return convolution.conv_transpose(
-        x, weight, bias, _sizes(stride), _sizes(padding), _sizes(output_padding), groups, _sizes(dilation)
+        x, weight, bias, sizes(stride), sizes(padding), sizes(output_padding), groups, sizes(dilation)
     )
 
 
-def _sizes(value: Any) -> Any:
+def sizes(value: Any) -> Any:
     """One number for all axes, or a tuple."""
     if isinstance(value, list):
         return value[0] if len(value) == 1 else tuple(value)
@@ -84,10 +85,15 @@ def convolution_backward(
     mask: Sequence[bool],
 ) -> Any:
     """The derivatives by image, weight and bias that the mask asks for."""
+    axes = tuple(k for k in range(rank_of(g)) if k != 1)
+    by_bias = prim.sum(g, axes=axes) if mask[2] else None
     if transposed:
-        raise UnsupportedError("the derivative of a transposed convolution")
-    spatial = rank_of(weight) - 2
-    wide = [tuple(v * spatial if len(v) == 1 else v) for v in (list(stride), list(padding), list(dilation))]
+        y = convolution.conv_transpose(
+            x, weight, None, sizes(stride), sizes(padding), sizes(output_padding), groups, sizes(dilation)
+        )
+        return (*gradient(call.graph, y, [x, weight], g), by_bias)
+    rank = rank_of(weight) - 2
+    wide = [tuple(v * rank if len(v) == 1 else v) for v in (list(stride), list(padding), list(dilation))]
     attrs: dict[str, Any] = {
         "strides": wide[0],
         "dilations": wide[2],
@@ -95,9 +101,8 @@ def convolution_backward(
         "groups": groups,
     }
     by_image = prim.conv_dx(g, weight, size=shape_of(x)[2:], **attrs) if mask[0] else None
-    by_weight = prim.conv_dw(g, x, kernel=shape_of(weight)[2:], **attrs) if mask[1] else None
-    axes = tuple(k for k in range(rank_of(g)) if k != 1)
-    return by_image, by_weight, prim.sum(g, axes=axes) if mask[2] else None
+    by_weight = prim.conv_dw(x, g, kernel=shape_of(weight)[2:], **attrs) if mask[1] else None
+    return by_image, by_weight, by_bias
 
 
 @aten("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices",
@@ -105,27 +110,27 @@ def convolution_backward(
 def max_pool(call: FxCall, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
              ceil_mode: bool = False) -> Any:  # fmt: skip
     name = call.node.target._opname  # type: ignore[union-attr]
-    rank, indices = _spatial(name), name.endswith("_indices")
+    rank, indices = spatial(name), name.endswith("_indices")
     return pooling.max_pool(
-        rank, x, _sizes(kernel), _sizes(stride) or None, _sizes(padding), _sizes(dilation), ceil_mode, indices
+        rank, x, sizes(kernel), sizes(stride) or None, sizes(padding), sizes(dilation), ceil_mode, indices
     )
 
 
 @aten("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def avg_pool(call: FxCall, x: Any, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
              count_include_pad: bool = True, divisor: int | None = None) -> Any:  # fmt: skip
-    rank = _spatial(call.node.target._opname)  # type: ignore[union-attr]
-    strides = _sizes(stride) or None
+    rank = spatial(call.node.target._opname)  # type: ignore[union-attr]
+    strides = sizes(stride) or None
     return pooling.avg_pool(
-        rank, x, _sizes(kernel), strides, _sizes(padding), ceil_mode, count_include_pad, divisor
+        rank, x, sizes(kernel), strides, sizes(padding), ceil_mode, count_include_pad, divisor
     )
 
 
-def _spatial(name: str) -> int:
+def spatial(name: str) -> int:
     return next(int(c) for c in name if c.isdigit())
 
 
-def _batched(function: Any, rank: int, x: Any, *args: Any) -> Any:
+def batched(function: Any, rank: int, x: Any, *args: Any) -> Any:
     """The function on a batch of one when x has no batch."""
     if rank_of(x) == rank + 2:
         return function(rank, x, *args)
@@ -137,14 +142,14 @@ def _batched(function: Any, rank: int, x: Any, *args: Any) -> Any:
 @aten("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
       "adaptive_avg_pool3d")  # fmt: skip
 def adaptive_avg_pool(call: FxCall, x: Any, size: Any) -> Any:
-    rank = _spatial(call.node.target._opname)  # type: ignore[union-attr]
-    return _batched(pooling.adaptive_avg_pool, rank, x, size)
+    rank = spatial(call.node.target._opname)  # type: ignore[union-attr]
+    return batched(pooling.adaptive_avg_pool, rank, x, size)
 
 
 @aten("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(call: FxCall, x: Any, size: Any) -> Any:
-    rank = _spatial(call.node.target._opname)  # type: ignore[union-attr]
-    return _batched(pooling.adaptive_max_pool, rank, x, size, True)
+    rank = spatial(call.node.target._opname)  # type: ignore[union-attr]
+    return batched(pooling.adaptive_max_pool, rank, x, size, True)
 
 
 @aten("layer_norm", "native_layer_norm")
@@ -246,12 +251,12 @@ def _resize(mode: str, corners_at: int | None) -> Any:
         align = bool(rest[corners_at]) if corners_at is not None and rest else False
         scales = [s for s in (rest[-1] if rest and isinstance(rest[-1], list) else rest) or ()
                   if isinstance(s, float)]  # fmt: skip
-        spatial = rank_of(x) - 2
+        axes = rank_of(x) - 2
         aligned = align if corners_at is not None else None
         if size is not None and not scales:
             return resize.interpolate(x, tuple(size), None, mode, aligned)
         if size is None:
-            return resize.interpolate(x, None, tuple(scales[:spatial]), mode, aligned)
+            return resize.interpolate(x, None, tuple(scales[:axes]), mode, aligned)
         raise UnsupportedError("size and scales at once", hint="give only one of them")
 
     return handler
