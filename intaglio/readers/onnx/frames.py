@@ -41,6 +41,11 @@ class Frames:
         """The innermost graph: where nodes go now."""
         return self._stack[-1].graph
 
+    @property
+    def nested(self) -> bool:
+        """Whether the innermost graph is the body of a loop or branch."""
+        return len(self._stack) > 1
+
     @contextmanager
     def inner(self, name: str) -> Iterator[Frame]:
         """A new graph inside of the current one, until the end of the `with` block."""
