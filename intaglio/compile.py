@@ -37,6 +37,9 @@ from intaglio.shared.errors import ArgumentError, UnsupportedError, VerifyError
 from intaglio.shared.settings import debug, default_threads, verify_passes
 from intaglio.shared.target import Target
 
+PASS_LEVELS = {**{one.name: one.level for one in PASSES}, "FuseOps": 1}
+"""The passes that settings select by name, with the level each runs from."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,10 +58,14 @@ class Settings:
             raise ArgumentError(f"opt_level is {self.opt_level!r}, expected 0, 1, 2 or 3")
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise ArgumentError(f"threads is {self.threads!r}, expected a positive integer")
-        unknown = set(self.disabled_passes) - {p.name for p in PASSES}
+        unknown = set(self.disabled_passes) - {*PASS_LEVELS}
         if unknown:
-            known = ", ".join(p.name for p in PASSES)
+            known = ", ".join(PASS_LEVELS)
             raise ArgumentError(f"disabled_passes has unknown {sorted(unknown)}", hint=f"passes are {known}")
+
+    def runs(self, name: str) -> bool:
+        """Whether the pass of that name runs."""
+        return PASS_LEVELS[name] <= self.opt_level and name not in self.disabled_passes
 
     def describe(self) -> dict[str, Any]:
         """The settings that decide what the C is, for provenance."""
@@ -91,7 +98,7 @@ def optimise(
 ) -> Graph:
     """Run the graph passes of the settings' level; `after(name, graph)` sees every intermediate graph."""
     for one in PASSES:
-        if one.level > settings.opt_level or one.name in settings.disabled_passes:
+        if not settings.runs(one.name):
             continue
         started = time.perf_counter()
         before = graph
@@ -114,7 +121,9 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     debug(3, print_graph(graph))
     graph = optimise(graph, settings, seconds=seconds)
     started = time.perf_counter()
-    program, decisions = lower(graph, target, keep_phases=settings.keep_phases)
+    program, decisions = lower(
+        graph, target, keep_phases=settings.keep_phases, fusing=settings.runs("FuseOps")
+    )
     program = share_kernels(program)
     seconds["Lower"] = time.perf_counter() - started
     for decision in decisions:

@@ -32,6 +32,7 @@ from intaglio.shared.index import product, upper
 
 HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
 MAX_NODES = 64
+OFF = "FuseOps does not run"
 SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
 
 
@@ -100,6 +101,7 @@ class Fusion:
 class _Fuser:
     graph: Graph
     keep_phases: bool
+    fusing: bool
     free: set[Node] = field(default_factory=set)
     groups: dict[int, Group] = field(default_factory=dict)
     group_of: dict[Node, Group] = field(default_factory=dict)
@@ -148,6 +150,8 @@ class _Fuser:
     def cheap_repeats(self) -> set[Node]:
         """Maps so cheap that each reader repeats them rather than load them: one operation on arrays that
         exist anyway."""
+        if not self.fusing:
+            return set()
         exists = set(self.needed)
         for node in self.graph.nodes:
             if node.op.name in HEAVY:
@@ -242,6 +246,8 @@ class _Fuser:
 
     def refusal(self, group: Group, node: Node) -> str:
         shape, own = node.outputs[0].shape, output_variables(node.outputs[0])
+        if not self.fusing:
+            return OFF
         if group.kind == "opaque":
             return "the producer stands alone"
         if len(group.nodes) >= MAX_NODES:
@@ -270,6 +276,8 @@ class _Fuser:
         return True
 
     def reduction_refusal(self, group: Group, node: Node, rows: int) -> str:
+        if not self.fusing:
+            return OFF
         if group.kind != "row":
             return "the producer is not a chain of rows"
         if self.keep_phases and node.phase != group.nodes[0].phase:
@@ -313,7 +321,7 @@ class _Fuser:
 
     def absorb(self, group: Group, other: Group, because: str) -> None:
         """Move all nodes of an elementwise group into its only reader, where they are computed in place."""
-        if other.kind != "row" or other.has_reduction or not self.only_read_by(other, set(group.nodes)):
+        if not self.fusing or other.kind != "row" or other.has_reduction or not self.only_read_by(other, set(group.nodes)):
             return
         if self.keep_phases and other.nodes[0].phase != group.nodes[0].phase:
             return
@@ -384,10 +392,11 @@ class _Fuser:
         self.decisions.append(Decision(node.outputs[0].name, target, fused, because))
 
 
-def fuse(graph: Graph, *, keep_phases: bool = False) -> Fusion:
+def fuse(graph: Graph, *, keep_phases: bool = False, fusing: bool = True) -> Fusion:
     """Group the operators of a graph into kernels.
 
     Args:
         keep_phases: keep forward, backward and update apart, for programs that call them one by one.
+        fusing: False gives every operator a kernel of its own; views still live inside their readers.
     """
-    return _Fuser(graph, keep_phases).run()
+    return _Fuser(graph, keep_phases, fusing).run()

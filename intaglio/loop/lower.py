@@ -15,6 +15,7 @@ from intaglio.loop.fuse import Decision, Fusion, Group, fuse
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
+from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
@@ -32,6 +33,7 @@ class Lowering:
     program: Program
     target: Target
     keep_phases: bool = False
+    fusing: bool = True
     decisions: list[Decision] = field(default_factory=list)
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -68,7 +70,7 @@ class Lowering:
 
         `outputs` maps values to the arrays they must end in, besides the graph's own updates.
         """
-        fusion = fuse(graph, keep_phases=self.keep_phases)
+        fusion = fuse(graph, keep_phases=self.keep_phases, fusing=self.fusing)
         self.decisions += fusion.decisions
         for value, state in fusion.in_place.items():
             self.places[value] = self.places[state]
@@ -210,14 +212,17 @@ def describe(group: Group) -> tuple[str, ...]:
     return (*lines, *(f"from {place}" for place in list(places)[:3]))
 
 
-def lower(graph: Graph, target: Target, *, keep_phases: bool = False) -> tuple[Program, list[Decision]]:
+def lower(
+    graph: Graph, target: Target, *, keep_phases: bool = False, fusing: bool = True
+) -> tuple[Program, list[Decision]]:
     """Lower a verified graph to a program whose scratch arrays have no place in memory yet.
 
     Args:
         keep_phases: forward, backward and update become separate parts of the driver.
+        fusing: False gives every operator a kernel of its own.
     """
     program = Program(graph.name)
-    lowering = Lowering(program, target, keep_phases)
+    lowering = Lowering(program, target, keep_phases, fusing)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),
@@ -241,6 +246,7 @@ def lower(graph: Graph, target: Target, *, keep_phases: bool = False) -> tuple[P
     if not keep_phases:
         statements = {"forward": [s for phase in PHASES for s in statements[phase]]}
     statements[last] += [lowering.copy(v, lowering.place(v), target_) for v, target_ in again]
+    statements[last] += give_sizes(lowering, graph)
     program.phases = {phase: Block(tuple(body)) for phase, body in statements.items()}
     return program, lowering.decisions
 
