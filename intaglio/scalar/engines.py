@@ -48,10 +48,13 @@ class Build:
 
 @dataclass
 class Figures:
-    """What a report says of an engine: counts, and seconds of the steps of compilation."""
+    """What a report says of an engine: see `Report`."""
 
     counts: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    exact: bool = True
+    deviation: float = 0.0
+    contractions: tuple[str, ...] = ()
 
 
 class Engine(ABC):
@@ -148,6 +151,7 @@ class Straight(Engine):
         library = build.shared(self.source, "straight")
         self.figures.counts = {"rows": len(trace), "bytes of C": len(self.source)}
         self.figures.seconds = {"C": written - started, "C compiler": time.perf_counter() - written}
+        self.figures.exact = build.exact
         self.values, self.gradients = trace.k.copy(), np.zeros(len(trace))
         self.input_gradients = input_gradients
         self._known = trace.inputs >= 0

@@ -44,7 +44,8 @@ def compile(
         inputs: leaves that are set for each sample.
         parameters: leaves that `update` changes. All other leaves are constants from now on.
         engine: `rerolled` (loops over arrays), `straight` (a C statement per value) or `interpreted`.
-        exact: keep every bit of the interpreter. False lets the compiler contract `a * b + c`.
+        exact: keep every bit of the interpreter. False frees the order of sums and lets the compiler
+            contract `a * b + c`: matrix products become as fast as those of arrays.
         toolchain: a C compiler's name (`gcc`, `clang`, `zig`, `tcc`); the best there is without it.
         level: `-O0` to `-O3` in place of the compiler's best.
         target: the machine to generate for.
@@ -124,7 +125,9 @@ class Program:
 
     def report(self) -> Report:
         """What the graph became and how long each step took; prints as a table."""
-        return Report(self.engine.name, dict(self.engine.figures.counts), dict(self.engine.figures.seconds))
+        figures = self.engine.figures
+        return Report(self.engine.name, dict(figures.counts), dict(figures.seconds), figures.exact,
+                      figures.deviation, figures.contractions)  # fmt: skip
 
     def set_input(self, values: Any) -> None:
         """Set the inputs, in order, from any sequence or array of numbers."""

@@ -135,7 +135,7 @@ class Rerolled(Engine):
         started = time.perf_counter()
         self.dag: Dag = training_step(trace, input_gradients=input_gradients)
         graph = time.perf_counter()
-        self.raised = raise_dag(self.dag, build.target)
+        self.raised = raise_dag(self.dag, build.target, exact=build.exact)
         rolled = time.perf_counter()
         self.build, self.input_gradients = build, input_gradients
         self.memory = Memory()
@@ -152,7 +152,8 @@ class Rerolled(Engine):
         self._leaves = self._moves(np.concatenate([self.dag.parameters, self.dag.inputs]))
         self._leaf_rows = np.concatenate([trace.parameters, trace.inputs])
         checked = time.perf_counter()
-        self.deviation = check(self)
+        self.figures.exact, self.figures.deviation = build.exact, check(self)
+        self.figures.contractions = tuple(self.raised.contractions)
         checked = time.perf_counter() - checked
         self.figures.counts = {
             "rows": len(trace), "rows with backward and update": len(self.dag), "loops": self.raised.loops,

@@ -67,13 +67,14 @@ def perceptron(sizes: tuple[int, ...] = (20, 7, 5)) -> Model:
     return Model([loss, *logits], [*x, *t], net.parameters(), one_hot_samples(4, sizes[0], sizes[-1]))
 
 
-def deep() -> Model:
+def stack(layers: int = 9, width: int = 6) -> Model:
+    """Equal layers one after the other."""
     random.seed(3)
-    net = nn.MLP(6, [6] * 9 + [3])
+    net = nn.MLP(width, [width] * layers + [3])
     for p in net.parameters():
         p.data *= 0.7
-    x, t = values(6, 5), values(3, 6)
-    return Model([softmax_nll(net(x), t)], [*x, *t], net.parameters(), one_hot_samples(3, 6, 3))
+    x, t = values(width, 5), values(3, 6)
+    return Model([softmax_nll(net(x), t)], [*x, *t], net.parameters(), one_hot_samples(3, width, 3))
 
 
 def moons(batch: int = 10) -> Model:
@@ -164,7 +165,7 @@ MODELS: dict[str, Callable[[], Model]] = {
     "xor": xor,
     "perceptron": perceptron,
     "wide": lambda: perceptron((30, 19, 13, 4)),
-    "deep": deep,
+    "deep": stack,
     "moons": moons,
     "convolution": convolution,
     "padded convolution": lambda: convolution(padded=True),

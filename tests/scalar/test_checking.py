@@ -10,11 +10,13 @@ import pytest
 from scalar_models import MODELS, perceptron
 
 from intaglio import scalar
+from intaglio.ops.expr import Const, where
 from intaglio.scalar import rerolled
 from intaglio.scalar.capture import capture
 from intaglio.scalar.checking import Reference
 from intaglio.scalar.gradient import training_step
 from intaglio.scalar.interpret import Interpreter
+from intaglio.scalar.operators import RELU, UPDATE
 from intaglio.scalar.reroll import addresses, nests
 from intaglio.scalar.reroll.raising import Raised
 from intaglio.shared.errors import VerifyError
@@ -49,21 +51,20 @@ def missing_term(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def other_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first two kernels change places."""
+    """Kernels run in the opposite order."""
     real = rerolled.raise_dag
 
-    def raised(*arguments: Any) -> Raised:
-        made = real(*arguments)
-        made.steps[:2] = made.steps[1::-1]
+    def raised(*arguments: Any, **options: Any) -> Raised:
+        made = real(*arguments, **options)
+        made.steps.reverse()
         return made
 
     monkeypatch.setattr(rerolled, "raise_dag", raised)
 
 
 def other_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The C compares the other way round."""
-    real = rerolled.emit_program
-    monkeypatch.setattr(rerolled, "emit_program", lambda *a: real(*a).replace("< 0.0 ?", "<= -0.5 ?"))
+    """What is clipped is clipped too late."""
+    monkeypatch.setitem(nests.SIMPLE, RELU, lambda a: where(a < -0.5, Const(0.0, nests.F64), a))
 
 
 def lost_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ def lost_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def step(*arguments: Any, **options: Any) -> Any:
         dag = training_step(*arguments, **options)
-        rows = (dag.op == 14).nonzero()[0]
+        rows = (dag.op == UPDATE).nonzero()[0]
         dag.b[rows[1]] = dag.b[rows[0]]
         return dag
 

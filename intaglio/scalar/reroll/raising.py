@@ -16,12 +16,13 @@ from intaglio.scalar.dag import BACKWARD, FORWARD, ON_DEMAND, UPDATING, Dag
 from intaglio.scalar.operators import FOLD, PARTIAL, UPDATE
 from intaglio.scalar.reroll.addresses import Addresses, Domain, Tables, variables
 from intaglio.scalar.reroll.bodies import Body, Literal, Slot, Template, body_of
+from intaglio.scalar.reroll.contractions import FastSum, describe, main_segment
 from intaglio.scalar.reroll.families import Facts, Family, Region, analyse, find_regions
 from intaglio.scalar.reroll.names import name_arrays
 from intaglio.scalar.reroll.nests import F64, Nest, compose
 from intaglio.scalar.reroll.storage import Storage, place_rows, target_rows
 from intaglio.scalar.sweeps import Array
-from intaglio.shared.index import var_index
+from intaglio.shared.index import IndexLike, var_index
 from intaglio.shared.target import Target
 
 STATEMENT_TERMS = 8
@@ -60,12 +61,13 @@ class Raised:
     tables: list[Buffer]
     loops: int = 0
     statements: int = 0
+    contractions: list[str] = field(default_factory=list)
     domains: dict[int, Domain] = field(default_factory=dict)
     bodies: dict[int, Body] = field(default_factory=dict)
 
 
-def raise_dag(dag: Dag, target: Target) -> Raised:
-    """The loops of a scalar graph."""
+def raise_dag(dag: Dag, target: Target, *, exact: bool = True) -> Raised:
+    """The loops of a scalar graph. The terms of sums keep their order unless `exact` is False."""
     facts = analyse(dag)
     regions = find_regions(dag, facts)
     work: list[tuple[Region, list[Body | None]]] = []
@@ -85,7 +87,7 @@ def raise_dag(dag: Dag, target: Target) -> Raised:
     ]
     raised = Raised(dag, facts, storage, buffers, Buffer("lr", F64, (1,), "state"),
                     Buffer("fault", F64, (1,), "state"), [], [])  # fmt: skip
-    _Raiser(raised, target).run(work)
+    _Raiser(raised, target, exact).run(work)
     return raised
 
 
@@ -96,8 +98,9 @@ def is_statement(dag: Dag, family: Family) -> bool:
 
 
 class _Raiser:
-    def __init__(self, raised: Raised, target: Target) -> None:
+    def __init__(self, raised: Raised, target: Target, exact: bool) -> None:
         self.raised = raised
+        self.exact = exact
         self.dag, self.facts, self.storage = raised.dag, raised.facts, raised.storage
         self.target = target
         self.tables = Tables()
@@ -144,19 +147,39 @@ class _Raiser:
     def loops(self, region: Region, bodies: list[Body], domains: list[Domain]) -> None:
         turns = variables("t", (region.turns,))
         turn = var_index(turns[0]) if region.turns > 1 else 0
-        parts = []
+        parts: list[Block] = []
+        doc: list[str] = []
         numbers = count(1)
         for family, body, domain in zip(region.families, bodies, domains, strict=True):
-            parts.append(Nest(body, domain, self.target, self.raised.rate, numbers, turn).build())
+            fast = None if self.exact else self.fast_nest(body, domain, turn, parts)
+            parts.append(fast or Nest(body, domain, self.target, self.raised.rate, numbers, turn).build())
+            doc.append(self.formula(family, body) + self.note(family, body, domain))
             self.raised.domains[id(family)], self.raised.bodies[id(family)] = domain, body
         nest = block(*parts)
         if region.turns > 1:
             nest = block(For(turns[0], region.turns, nest))
         results = [self.buffer(target_rows(self.dag, family.rows)).name for family in region.families]
         verb = "update" if region.phase == UPDATING else "compute"
-        doc = [self.formula(f, b) for f, b in zip(region.families, bodies, strict=True)]
         self.add(f"{verb}_{'_'.join(dict.fromkeys(results[:3]))}", nest, tuple(doc), (region,))
         self.raised.loops += 1
+
+    def fast_nest(self, body: Body, domain: Domain, turn: IndexLike, before: list[Block]) -> Block | None:
+        """A fast nest for sums whose order is free."""
+        number = main_segment(body)
+        if number is None:
+            return None
+        taken = {"t", *(s.buffer.name for part in before for s in walk(part) if isinstance(s, Alloc))}
+        return FastSum(body, domain, number, self.raised.rate, turn, frozenset(taken)).nest(self.target)
+
+    def note(self, family: Family, body: Body, domain: Domain) -> str:
+        """Write down which contraction a family is; in brackets, for the comment above its loop."""
+        text = describe(self.dag, body, domain)
+        if text is None:
+            return ""
+        name = self.buffer(target_rows(self.dag, family.rows)).name
+        turns = f"{family.turns} times one after the other, " if family.turns > 1 else ""
+        self.raised.contractions.append(f"{name}: {turns}{text}")
+        return f"  ({text})"
 
     def add(self, name: str, body: Block, doc: tuple[str, ...], regions: tuple[Region, ...] = ()) -> None:
         kernel = kernel_of(self.unique(name), body, doc)
