@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from intaglio.compile import Settings, capture, compile_graph, lower_graph, optimise
+from intaglio.compile import Settings, capture, compile_graph
 from intaglio.graph.ir import Graph
 from intaglio.shared.errors import ArgumentError, IntaglioError
 
@@ -134,42 +134,31 @@ def run(
 @app.command()
 def show(
     model: Model,
-    stage: Annotated[str, typer.Option(help="graph, loop or c.")] = "graph",
+    stage: Annotated[str, typer.Option(help="graph, fusion, loop, memory or c.")] = "graph",
+    before: Annotated[str | None, typer.Option(help="Stop before this graph pass.")] = None,
     after: Annotated[str | None, typer.Option(help="Stop behind this graph pass.")] = None,
     kernel: Annotated[int | None, typer.Option(help="Only this kernel of the loops.")] = None,
     target: TargetName = "native",
     opt_level: OptLevel = 3,
+    disable: Disabled = None,
 ) -> None:
     """Print a model at any stage of its compilation."""
-    print(show_stage(load_model(model), stage, after, kernel, Settings(target=target, opt_level=opt_level)))
+    from intaglio.view.stages import show_stage
+
+    settings = Settings(target=target, opt_level=opt_level, disabled_passes=tuple(disable or ()))
+    graph = load_model(model)
+    print(show_stage(graph, stage, settings, before=before, after=after, kernel=kernel))
 
 
-def show_stage(graph: Graph, stage: str, after: str | None, kernel: int | None, settings: Settings) -> str:
-    """The text of a stage. Raises ArgumentError for an unknown stage, pass or kernel."""
-    from intaglio.graph.passes import PASSES
-    from intaglio.graph.text import print_graph
-    from intaglio.loop.text import print_kernel, print_program
-    from intaglio.native.emit import emit_program
+@app.command()
+def passes() -> None:
+    """List the passes: names for --after and --disable, opt levels, and what they do."""
+    from intaglio.view.stages import pass_table
 
-    if stage == "graph":
-        names = [p.name for p in PASSES]
-        if after is not None and after not in names:
-            raise ArgumentError(f"there is no graph pass {after!r}", hint=f"passes are {', '.join(names)}")
-        seen: dict[str, str] = {}
-        final = optimise(graph, settings, after=lambda name, g: seen.__setitem__(name, print_graph(g)))
-        return seen[after] if after is not None else print_graph(final)
-    lowered = lower_graph(graph, settings)
-    if stage == "loop":
-        if kernel is None:
-            return print_program(lowered.program)
-        if not 0 <= kernel < len(lowered.program.kernels):
-            raise ArgumentError(
-                f"there is no kernel {kernel}", hint=f"there are {len(lowered.program.kernels)}"
-            )
-        return "\n".join(print_kernel(lowered.program.kernels[kernel])[1:])
-    if stage == "c":
-        return emit_program(lowered.program, lowered.target)
-    raise ArgumentError(f"there is no stage {stage!r}", hint="stages are graph, loop and c")
+    table = Table("pass", "level", "what it does")
+    for name, level, summary in pass_table():
+        table.add_row(name, str(level), summary)
+    console.print(table)
 
 
 @app.command()
