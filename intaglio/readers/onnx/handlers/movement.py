@@ -150,7 +150,7 @@ def gather(call: OnnxCall, x: Operand, indices: Operand) -> Any:
     axis = call.attr("axis", 0)
     axis = axis + len(x.shape) if axis < 0 else axis
     if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray):
-        return np.take(x, indices, axis)
+        return np.asarray(np.take(x, indices, axis), x.dtype)
     x = call.importer.as_value(x)
     return indexing.get_items(x, [None] * axis + [call.importer.as_value(indices)])
 
