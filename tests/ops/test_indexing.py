@@ -62,6 +62,12 @@ def test_movement(case: int) -> None:
     compare(ours, theirs, [X], derivative="argsort" not in ours.__code__.co_names)
 
 
+def test_triangles_keep_the_element_type() -> None:
+    for ours, theirs in ((ix.tril, torch.tril), (ix.triu, torch.triu)):
+        assert np.array_equal(ours(X > 0), theirs(torch.tensor(X > 0)).numpy())
+        assert ours(X > 0).dtype == bool
+
+
 def test_index_tensors() -> None:
     rows = np.array([3, 0, 0])
     compare(lambda x: ix.index_select(x, 1, rows), lambda x: x.index_select(1, torch.tensor(rows)), [X])

@@ -314,12 +314,12 @@ def _band(x: Any, diagonal: int) -> Any:
 
 def tril(x: Any, diagonal: int = 0) -> Any:
     """The lower triangles of the last two dimensions, 0 elsewhere."""
-    return prim.where(_band(x, diagonal), x, 0)
+    return prim.where(_band(x, diagonal), x, np.zeros((), dtype_of(x).numpy))
 
 
 def triu(x: Any, diagonal: int = 0) -> Any:
     """The upper triangles of the last two dimensions, 0 elsewhere."""
-    return prim.where(_band(x, diagonal - 1), 0, x)
+    return prim.where(_band(x, diagonal - 1), np.zeros((), dtype_of(x).numpy), x)
 
 
 def diagonal(x: Any) -> Any:
