@@ -13,12 +13,13 @@ from intaglio.compiled import Compiled
 from intaglio.graph.eval import evaluate
 from intaglio.graph.freeze import freeze_states
 from intaglio.graph.ir import Graph
-from intaglio.graph.symbols import bind_symbols
+from intaglio.graph.symbols import bind_symbols, defined_symbols
 from intaglio.loop.ir import Program
-from intaglio.native.call import conform
+from intaglio.native.call import conform, given_sizes
 from intaglio.native.emit import required_flags
 from intaglio.native.package import export_c
 from intaglio.native.package_selftest import Recording, Step
+from intaglio.ops.registry import lookup
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.index import upper
 from intaglio.shared.target import Target
@@ -76,6 +77,7 @@ def _states_now(compiled: Compiled) -> list[Array]:
 def record(graph: Graph, program: Program, calls: Sequence[Sequence[Array]]) -> Recording:
     """Run calls one after another from the initial states, in the interpreter."""
     steps = []
+    graph = _with_counts(graph, program)
     states = [np.asarray(state.data) for state in graph.states]
     for inputs in calls:
         sizes = bind_symbols(graph.inputs, [array.shape for array in inputs])
@@ -83,6 +85,22 @@ def record(graph: Graph, program: Program, calls: Sequence[Sequence[Array]]) -> 
         symbols = tuple(upper(sizes[symbol]) or 0 for symbol in program.symbols)
         steps.append(Step(tuple(inputs), tuple(map(np.asarray, outputs)), symbols))
     return Recording(tuple(steps), tuple(map(np.asarray, states)))
+
+
+def _with_counts(graph: Graph, program: Program) -> Graph:
+    """The graph with the sizes that the program finds and gives to the caller as further results."""
+    given = given_sizes(program)
+    if not given:
+        return graph
+    made = graph.copy()
+    finders = defined_symbols(made)
+    counts = []
+    for var in given:
+        count = finders[var].inputs[1]
+        counts.append(lookup("min")(lookup("max")(count, var.lo), var.hi))
+    names = [*made.output_names, *(f"{var.name} of {made.name}" for var in given)]
+    made.set_outputs([*made.outputs, *counts], names)
+    return made
 
 
 def _made_up(graph: Graph, seed: int) -> list[list[Array]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from intaglio.graph.symbols import bind_symbols, substitute_attrs
+from intaglio.graph.symbols import bind_symbols, defined_symbol, substitute_attrs
 from intaglio.ops.dispatch import evaluate as apply_operator
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, DTypeError, IntaglioError
@@ -41,6 +41,10 @@ def evaluate(
     sizes = bind_symbols(given, [held[value].shape for value in given])
     dying = _last_uses(graph)
     for node in graph.nodes:
+        found = defined_symbol(node)
+        if found is not None:
+            assert found.hi is not None
+            sizes[found] = min(max(int(held[node.inputs[1]]), found.lo), found.hi)
         try:
             results = apply_operator(
                 node.op, [held[v] for v in node.inputs], substitute_attrs(node.attrs, sizes)

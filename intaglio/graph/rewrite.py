@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from intaglio.graph.ir import Graph, Node, Value
+from intaglio.graph.symbols import defined_symbol, defined_symbols, used_symbols, variables_of
 from intaglio.shared.errors import VerifyError
+from intaglio.shared.index import Var
 
 Replace: TypeAlias = Callable[["Rewriting", Node, tuple[Value, ...]], Sequence[Value] | None]
 Build: TypeAlias = Callable[[], Sequence[Value]]
@@ -138,14 +140,26 @@ def remove_dead(graph: Graph) -> Graph:
 
 def sweep(graph: Graph) -> None:
     """Drop, in place, the nodes and constants that no result needs."""
-    live = set(graph.roots)
+    graph.nodes, live = needed(graph, graph.roots)
+    graph.constants = [value for value in graph.constants if value in live]
+
+
+def needed(graph: Graph, results: Sequence[Value]) -> tuple[list[Node], set[Value]]:
+    """The nodes that some results depend on, through values or through sizes found at run time, in order;
+    and every value that they read."""
+    live = set(results)
+    finders = defined_symbols(graph)
+    sizes = set[Var]()
+    for value in results if finders else ():
+        sizes |= variables_of(value.type.shape)
     kept = []
     for node in reversed(graph.nodes):
-        if any(value in live for value in node.outputs):
+        if any(value in live for value in node.outputs) or (finders and defined_symbol(node) in sizes):
             live.update(node.inputs)
+            if finders:
+                sizes |= used_symbols(node)
             kept.append(node)
-    graph.nodes = kept[::-1]
-    graph.constants = [value for value in graph.constants if value in live]
+    return kept[::-1], live
 
 
 def transform_bodies(graph: Graph, transform: Callable[[Graph], Graph]) -> Graph:

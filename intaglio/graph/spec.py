@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from intaglio.graph.ir import Graph, Node, Value
+from intaglio.graph.symbols import defined_symbol, defined_symbols, used_symbols, variables_of
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import IntaglioError, VerifyError
@@ -143,6 +144,26 @@ def _updates(graph: Graph) -> Iterator[Violation]:
         updated.add(state)
 
 
+def _sizes(graph: Graph) -> Iterator[Violation]:
+    """Symbols found at run time are used behind the node that finds them."""
+    waiting = set(defined_symbols(graph))
+    for value in [*graph.inputs, *graph.states] if waiting else ():
+        if waiting & variables_of(value.type.shape):
+            yield f"{value!r} has a size that is only found later", None
+    for node in graph.nodes if waiting else ():
+        waiting.discard(defined_symbol(node))
+        early = waiting & used_symbols(node)
+        if early:
+            yield f"size {sorted(var.name for var in early)[0]} is used before it is found", node
+
+
+def _own_sizes(graph: Graph) -> Iterator[Violation]:
+    found = set(defined_symbols(graph))
+    for value in graph.outputs if found else ():
+        if found & variables_of(value.type.shape):
+            yield f"result {value!r} of a body has a size that only the body knows", value.node
+
+
 def _stateless(graph: Graph) -> Iterator[Violation]:
     if graph.states or graph.updates:
         yield "the body of a loop or branch has states; hand them in as operands", None
@@ -156,5 +177,6 @@ RULES = (
     Rule("types follow from the shape rules", _types),
     Rule("constants and states hold arrays of their type", _arrays),
     Rule("updates fit their states", _updates),
+    Rule("sizes are found before they are used", _sizes),
 )
-INNER_RULES = (Rule("bodies have no states", _stateless),)
+INNER_RULES = (Rule("bodies have no states", _stateless), Rule("sizes stay in their body", _own_sizes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from intaglio.shared.errors import ArgumentError, ShapeError
@@ -10,7 +10,7 @@ from intaglio.shared.index import Index, IndexLike, Var, substitute
 from intaglio.shared.types import TensorType
 
 if TYPE_CHECKING:
-    from intaglio.graph.ir import Graph, Value
+    from intaglio.graph.ir import Graph, Node, Value
 
 
 def substitute_type(type_: TensorType, sizes: Mapping[Var, IndexLike]) -> TensorType:
@@ -43,6 +43,46 @@ def symbols_of(graph: Graph) -> list[Var]:
         for attr in node.attrs.values():
             found.update(dict.fromkeys(_variables(attr)))
     return list(found)
+
+
+def defined_symbol(node: Node) -> Var | None:
+    """The symbol whose value a node finds at run time, if it is such a node."""
+    extent = node.attrs.get("extent")
+    if node.op.name != "narrow" or not isinstance(extent, Index):
+        return None
+    (variable,) = extent.variables
+    return variable
+
+
+def defined_symbols(graph: Graph) -> dict[Var, Node]:
+    """The symbols that the graph's own nodes define, each with the first of them."""
+    found: dict[Var, Node] = {}
+    for node in graph.nodes:
+        var = defined_symbol(node)
+        if var is not None:
+            found.setdefault(var, node)
+    return found
+
+
+def used_symbols(node: Node) -> set[Var]:
+    """The symbols in a node's result types and attributes, inner graphs included."""
+    return variables_of((*node.attrs.values(), *(value.type.shape for value in node.outputs)))
+
+
+def size_finders(graph: Graph, inside: Container[Node]) -> dict[Node, set[Node]]:
+    """The nodes that find the sizes that each node uses, by itself or in operands that live inside of it."""
+    finders = defined_symbols(graph)
+    found: dict[Node, set[Node]] = {}
+    for node in graph.nodes if finders else ():
+        own = {finders[var] for var in used_symbols(node) if var in finders}
+        behind = (found[v.node] for v in node.inputs if v.node is not None and v.node in inside)
+        found[node] = own.union(*behind) - {node}
+    return found
+
+
+def variables_of(value: Any) -> set[Var]:
+    """The symbols in an extent, a shape, an attribute, or an inner graph."""
+    return set(_variables(value))
 
 
 def _variables(value: Any) -> Iterator[Var]:

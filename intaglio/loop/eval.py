@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.loop.eval_nest import translate, translate_condition, unwritten
-from intaglio.loop.ir import Block, Buffer, Call, Comment, For, If, Program, Stmt, While
+from intaglio.loop.eval_nest import translate, translate_value, unwritten
+from intaglio.loop.ir import Block, Buffer, Call, Comment, For, If, Let, Program, Stmt, While
 from intaglio.shared.errors import ArgumentError
-from intaglio.shared.index import IndexLike, substitute
+from intaglio.shared.index import IndexLike, product, substitute, upper
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +28,8 @@ def evaluate(
 ) -> None:
     """Run a program on arrays by buffer name: outputs and states are written in place.
 
-    Constants and states that `arrays` lacks take their `data`; states are then added to `arrays`.
+    Constants and states that `arrays` lacks take their `data`; states are then added to `arrays`. An output
+    with a size that is found on the way is a flat array with room for the largest.
     `symbols` gives the run-time dimensions, `phases` which parts of the driver to run (default all).
 
     Raises:
@@ -55,9 +56,13 @@ def evaluate(
 
 
 def _shape(buffer: Buffer, env: Mapping[Any, int]) -> tuple[int, ...]:
+    """The shape in memory: an array with a size that is found later is flat and has room for the largest."""
     shape = tuple(substitute(extent, env) for extent in buffer.shape)
-    assert all(isinstance(extent, int) for extent in shape)
-    return shape  # type: ignore[return-value]
+    if all(isinstance(extent, int) for extent in shape):
+        return shape  # type: ignore[return-value]
+    room = upper(product(shape))
+    assert room is not None
+    return (room,)
 
 
 def _array(program: Program, buffer: Buffer, arrays: dict[str, Array], shape: tuple[int, ...]) -> Array:
@@ -97,6 +102,9 @@ def _drive(
             functions[kernel.name] = translate(kernel)
         slices = [memory[arg.buffer][_int(arg.offset, env) :] for arg in statement.args]
         functions[kernel.name](*slices, **{var.name: value for var, value in env.items()})
+    elif isinstance(statement, Let):
+        found = translate_value(statement.value, list(memory))
+        env[statement.var] = int(found(*memory.values(), **{v.name: n for v, n in env.items()}))
     elif isinstance(statement, For):
         stop = _int(statement.stop, env)
         for value in range(_int(statement.start, env), stop, statement.step):
@@ -111,7 +119,7 @@ def _drive(
 def _drive_branch(
     statement: If | While, memory: dict[Buffer, Array], env: dict[Any, int], functions: dict[str, Any]
 ) -> None:
-    condition = translate_condition(statement.condition, list(memory))
+    condition = translate_value(statement.condition, list(memory))
 
     def holds() -> bool:
         return bool(condition(*memory.values(), **{var.name: value for var, value in env.items()}))

@@ -60,10 +60,10 @@ def translate(kernel: Kernel) -> Callable[..., None]:
     return function
 
 
-def translate_condition(condition: Expr, buffers: list[Buffer]) -> Callable[..., Any]:
-    """A condition as a Python function of flat arrays and, by name, variables."""
+def translate_value(value: Expr, buffers: list[Buffer]) -> Callable[..., Any]:
+    """A scalar of the driver as a Python function of flat arrays and, by name, variables."""
     source = _Source(buffers)
-    source.line(f"return bool({source.value(condition, Leaf(), guarded=False)})")
+    source.line(f"return {source.value(value, Leaf(), guarded=False)}")
     function: Callable[..., Any] = source.function()
     return function
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from intaglio.graph.ir import Graph, Node, Value
+from intaglio.graph.symbols import size_finders
 from intaglio.loop.access import (
     Place,
     cost,
@@ -110,10 +111,12 @@ class _Fuser:
     decisions: list[Decision] = field(default_factory=list)
     needed: set[Value] = field(default_factory=set)
     consumers: dict[Value, list[Node]] = field(default_factory=dict)
+    sizes: dict[Node, set[Node]] = field(default_factory=dict)
     started: int = 0
 
     def run(self) -> Fusion:
         self.find_free()
+        self.sizes = size_finders(self.graph, self.free)
         for node in self.graph.nodes:
             if node not in self.free:
                 self.places[node] = reads(node, self.free.__contains__)
@@ -200,6 +203,7 @@ class _Fuser:
     def producers(self, node: Node) -> list[Group]:
         """Groups whose results the node reads: anchors first, then rows with reductions, then the latest."""
         found = {self.group_of[v.node] for v, _ in self.places[node] if v.node in self.group_of}
+        found |= {self.group_of[finder] for finder in self.sizes.get(node, ())}
         return sorted(found, key=lambda g: (g.kind != "anchor", not g.has_reduction, -g.number))
 
     def start(self, node: Node, kind: Literal["row", "anchor", "opaque"], rows: int) -> Group:
@@ -321,7 +325,12 @@ class _Fuser:
 
     def absorb(self, group: Group, other: Group, because: str) -> None:
         """Move all nodes of an elementwise group into its only reader, where they are computed in place."""
-        if not self.fusing or other.kind != "row" or other.has_reduction or not self.only_read_by(other, set(group.nodes)):
+        if (
+            not self.fusing
+            or other.kind != "row"
+            or other.has_reduction
+            or not self.only_read_by(other, set(group.nodes))
+        ):
             return
         if self.keep_phases and other.nodes[0].phase != group.nodes[0].phase:
             return

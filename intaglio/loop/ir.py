@@ -1,9 +1,9 @@
 """The loop level: a program is a list of kernels, loop nests over buffers, and a driver that calls them.
 
 Values are the scalar expressions of `ops.expr`; a `Read`'s source is a `Buffer`. Indices and extents
-are `shared.index` expressions. There are eight statements:
+are `shared.index` expressions. There are nine statements:
 
-    For, Store, Reduce, Alloc, If, While, Call, Comment
+    For, Store, Reduce, Alloc, If, While, Call, Let, Comment
 
 `Reduce` says whether its order is part of its meaning: an ordered one keeps the sequence of the loops
 around it, any other may be reassociated and contracted to FMA. Nothing else of "fast math" is implied.
@@ -138,11 +138,22 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Let:
+    """From here on to the end of the block, `var` is a size found at run time, kept inside of its bounds.
+
+    Only the driver of a program finds sizes.
+    """
+
+    var: Var
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     text: str
 
 
-Stmt: TypeAlias = Union[Store, Reduce, For, Alloc, If, While, Call, Comment]
+Stmt: TypeAlias = Union[Store, Reduce, For, Alloc, If, While, Call, Let, Comment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,9 @@ class Program:
 
     `phases` are the driver's parts in order: one (`forward`) for inference, `forward`, `backward` and
     `update` for a training step. `symbols` are the dimensions known only at run time; they are passed
-    as 64-bit integers behind the buffers. `arena_bytes` is known once memory has been planned.
+    as 64-bit integers behind the buffers. `sizes` are the dimensions that the driver finds; those in the
+    shape of an output are given to the caller in an output of their own, behind all others.
+    `arena_bytes` is known once memory has been planned.
     """
 
     name: str
@@ -196,6 +209,7 @@ class Program:
     constants: list[Buffer] = field(default_factory=list)
     scratch: list[Buffer] = field(default_factory=list)
     symbols: list[Var] = field(default_factory=list)
+    sizes: dict[Var, Buffer | None] = field(default_factory=dict)
     kernels: list[Kernel] = field(default_factory=list)
     phases: dict[str, Block] = field(default_factory=dict)
     arena_bytes: int | None = None
@@ -204,6 +218,11 @@ class Program:
     def buffers(self) -> list[Buffer]:
         """Every buffer, in the order of the call: inputs, outputs, states, constants, scratch."""
         return [*self.inputs, *self.outputs, *self.states, *self.constants, *self.scratch]
+
+    @property
+    def dimensions(self) -> list[Var]:
+        """Every dimension that kernels may use: those that a call passes, and those that the driver finds."""
+        return [*self.symbols, *self.sizes]
 
 
 def block(*statements: Stmt | Block) -> Block:

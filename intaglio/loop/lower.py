@@ -15,8 +15,8 @@ from intaglio.loop.fuse import Decision, Fusion, Group, fuse
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
-from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.lower_rows import lower_rows
+from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
 from intaglio.shared.index import Index, Var, product, upper

@@ -1,4 +1,4 @@
-"""Loops and branches of a graph become loops and branches of the driver."""
+"""Loops, branches and run-time sizes of a graph become statements of the driver."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop.ir import Block, For, If, Slice, Stmt, While
+from intaglio.loop.lower_sizes import lower_narrow
+from intaglio.loop.places import origin
 from intaglio.ops.expr import Read
-from intaglio.shared.index import Index, IndexLike, product, variable
+from intaglio.shared.index import IndexLike, product, variable
 
 if TYPE_CHECKING:
     from intaglio.loop.lower import Lowering
@@ -80,7 +82,7 @@ def lower_cond(lowering: Lowering, node: Node) -> list[Stmt]:
     for name in ("then", "orelse"):
         body: Graph = node.attrs[name]
         branches.append(Block(tuple(body_statements(lowering, body, operands, targets))))
-    condition = Read(predicate.buffer, _origin(predicate), predicate.buffer.dtype)
+    condition = Read(predicate.buffer, origin(predicate), predicate.buffer.dtype)
     return [If(condition, branches[0], branches[1])]
 
 
@@ -99,20 +101,13 @@ def lower_while(lowering: Lowering, node: Node) -> list[Stmt]:
     places = [*finals, *operands[carries:]]
     check = body_statements(lowering, test, places, [flag])
     inner = body_statements(lowering, body, places, [], carries)
-    condition = Read(flag.buffer, _origin(flag), flag.buffer.dtype)
+    condition = Read(flag.buffer, origin(flag), flag.buffer.dtype)
     return [*start, *check, While(condition, Block((*inner, *check)))]
-
-
-def _origin(place: Slice) -> tuple[IndexLike, ...]:
-    """The index of a one-element slice in its array."""
-    if not place.buffer.shape:
-        return ()
-    assert isinstance(place.offset, (int, Index))
-    return (*(0 for _ in place.buffer.shape[1:]), place.offset)
 
 
 RULES: dict[str, Callable[[Lowering, Node], list[Stmt]]] = {
     "scan": lower_scan,
     "cond": lower_cond,
     "while_loop": lower_while,
+    "narrow": lower_narrow,
 }

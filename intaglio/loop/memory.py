@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from intaglio.loop.ir import Block, Buffer, Call, For, If, Program, Reduce, Stmt, Store, While
+from intaglio.loop.ir import Block, Buffer, Call, For, If, Let, Program, Reduce, Stmt, Store, While
 from intaglio.ops.expr import Apply, Expr, Read
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.index import upper
@@ -80,6 +80,8 @@ def touched(statement: Stmt) -> Iterator[Buffer]:
         yield from (argument.buffer for argument in statement.args)
     elif isinstance(statement, (Store, Reduce)):
         yield statement.buffer
+        yield from _read(statement.value)
+    elif isinstance(statement, Let):
         yield from _read(statement.value)
     elif isinstance(statement, For):
         yield from _touched_in(statement.body)

@@ -35,6 +35,13 @@ def flat(buffer: Buffer, index: tuple[IndexLike, ...]) -> IndexLike:
     return flat_index(index, buffer.shape)
 
 
+def origin(place: Slice) -> tuple[IndexLike, ...]:
+    """The index of a one-element slice in its array."""
+    if not place.buffer.shape:
+        return ()
+    return (*(0 for _ in place.buffer.shape[1:]), place.offset)
+
+
 def dynamics(index: IndexLike) -> Iterator[Dynamic]:
     """The values read at run time inside an index, innermost ones not included."""
     if isinstance(index, int):

@@ -20,6 +20,7 @@ from intaglio.loop.ir import (
     For,
     If,
     Kernel,
+    Let,
     Program,
     Reduce,
     Stmt,
@@ -38,7 +39,7 @@ def verify(program: Program) -> None:
     """Raise a VerifyError when the program breaks a rule of the loop level."""
     _verify_declarations(program)
     for kernel in program.kernels:
-        verify_kernel(kernel, frozenset(program.symbols))
+        verify_kernel(kernel, frozenset(program.dimensions))
     scope = _Scope(program.name, set(program.symbols), set(program.buffers), calls=True)
     for phase, body in program.phases.items():
         scope.path = f"{program.name}.{phase}"
@@ -179,6 +180,8 @@ def _verify_block(body: Block, scope: _Scope, program: Program | None) -> None:
             _verify_condition(statement, scope, program)
         elif isinstance(statement, Call):
             _verify_call(statement, scope, program)
+        elif isinstance(statement, Let):
+            _verify_let(statement, scope, program)
 
 
 def _indices(statement: Stmt) -> Iterator[IndexLike]:
@@ -266,6 +269,15 @@ def _verify_condition(statement: If | While, scope: _Scope, program: Program | N
         bodies.append(statement.orelse)
     for body in bodies:
         _verify_block(body, scope.inner(), program)
+
+
+def _verify_let(let: Let, scope: _Scope, program: Program | None) -> None:
+    if program is None or let.var not in program.sizes:
+        raise scope.fail(f"{let.var} is given a value but is no size of the program")
+    if let.value.dtype != dtypes.i64:
+        raise scope.fail(f"size {let.var} is {let.value.dtype}, not i64")
+    _verify_value(let.value, scope, guarded=True)
+    scope.variables.add(let.var)
 
 
 def _verify_call(call: Call, scope: _Scope, program: Program | None) -> None:

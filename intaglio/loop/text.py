@@ -33,6 +33,7 @@ from intaglio.loop.ir import (
     For,
     If,
     Kernel,
+    Let,
     Program,
     Reduce,
     Slice,
@@ -61,6 +62,8 @@ def print_program(program: Program) -> str:
     if program.arena_bytes is not None:
         lines.append(f"arena {program.arena_bytes}")
     lines += [f"symbol {var} in {var.lo} .. {var.hi}" for var in program.symbols]
+    for var, buffer in program.sizes.items():
+        lines.append(f"size {var} in {var.lo} .. {var.hi}" + ("" if buffer is None else f" in {buffer.name}"))
     for role, group in ROLES.items():
         lines += [_declaration(role, buffer) for buffer in getattr(program, group)]
     for kernel in program.kernels:
@@ -111,6 +114,8 @@ def _print_statement(statement: Stmt, depth: int) -> Iterator[str]:
         yield f"{pad}alloc {_type(statement.buffer)} {statement.buffer.space}"
     elif isinstance(statement, Comment):
         yield f"{pad}# {statement.text}"
+    elif isinstance(statement, Let):
+        yield f"{pad}let {statement.var} = {print_value(statement.value)}"
     elif isinstance(statement, Call):
         yield f"{pad}{statement.kernel.name}({', '.join(map(_slice, statement.args))})"
     else:
@@ -169,6 +174,7 @@ class _Line:
 _HEAD = re.compile(
     r"(input|output|state|constant|scratch) (\w+): (\w+)\[(.*?)\](?: alias (\w+))?(?: at (\d+))?"
 )
+_DIMENSION = re.compile(r"(symbol|size) (\w+) in (-?\d+) \.\. (-?\d+|None)(?: in (\w+))?")
 _KERNEL = re.compile(r"kernel (\w+)\((.*)\) writes ?(.*)")
 _PARAM = re.compile(r"(\w+): (\w+)\[(.*?)\](?:, |$)")
 _FOR = re.compile(
@@ -186,6 +192,7 @@ class _Reader:
         self.buffers: dict[str, Buffer] = {}
         self.variables: dict[str, Var] = {}
         self.kernels: dict[str, Kernel] = {}
+        self.sizes: dict[str, str | None] = {}
 
     def program(self) -> Program:
         if not self.lines or not self.lines[0].text.startswith("program "):
@@ -196,16 +203,19 @@ class _Reader:
                 self.top(made, line)
             except (SyntaxError, KeyError, IndexError) as error:
                 raise line.error("not understood") from error
-        made.symbols = list(self.variables.values())
+        made.sizes = {self.variables[n]: self.buffers[b] if b else None for n, b in self.sizes.items()}
+        made.symbols = [var for var in self.variables.values() if var not in made.sizes]
         made.kernels = list(self.kernels.values())
         return made
 
     def top(self, made: Program, line: _Line) -> None:
         if line.text.startswith("arena "):
             made.arena_bytes = int(line.text.split()[1])
-        elif found := re.fullmatch(r"symbol (\w+) in (-?\d+) \.\. (-?\d+|None)", line.text):
-            name, lo, hi = found.groups()
+        elif found := _DIMENSION.fullmatch(line.text):
+            word, name, lo, hi, output = found.groups()
             self.variables[name] = Var(name, int(lo), None if hi == "None" else int(hi))
+            if word == "size":
+                self.sizes[name] = output
         elif found := _HEAD.fullmatch(line.text):
             role, name, dtype, shape, alias, offset = found.groups()
             buffer = self.buffer(name, dtype, shape)
@@ -289,6 +299,9 @@ class _Scope:
         text = line.text
         if text.startswith("#"):
             return Comment(text[2:])
+        if text.startswith("let "):
+            name, _, size = text[4:].partition(" = ")
+            return Let(self.variables[name], self.values.value(parse_expression(size)))
         if found := _FOR.fullmatch(text):
             return self.loop(found, line.body)
         if found := _ALLOC.fullmatch(text):

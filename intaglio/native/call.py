@@ -6,7 +6,8 @@ either converted (lists, non-contiguous, byte-swapped or overlapping arrays) or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from intaglio.loop.ir import Buffer, Call, Program, walk
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, DTypeError, IntaglioError, ShapeError, UnsupportedError
-from intaglio.shared.index import Index, IndexLike, Var, interval, substitute
+from intaglio.shared.index import Index, IndexLike, Var, interval, product, substitute, upper
 from intaglio.shared.types import TensorType
 
 Array = np.ndarray[Any, Any]
@@ -33,7 +34,8 @@ class CallSpec:
     """Inputs, outputs, states and constants of an entry point, in the order of its pointers.
 
     `states` and `constants` hold initial contents; `symbols` are the dimensions found in the inputs'
-    shapes at each call; `work` is FLOPs plus bytes of one call.
+    shapes at each call; `sizes` are those that the program finds and writes to the last outputs, one
+    each; `work` is FLOPs plus bytes of one call.
     """
 
     name: str
@@ -45,6 +47,7 @@ class CallSpec:
     arena_bytes: int = 0
     work: int = 0
     state_names: tuple[str, ...] = field(default=())
+    sizes: tuple[Var, ...] = ()
 
     @classmethod
     def of(cls, program: Program) -> CallSpec:
@@ -68,6 +71,7 @@ class CallSpec:
             arena_bytes=program.arena_bytes,
             work=_work(program),
             state_names=tuple(b.name for b in program.states),
+            sizes=given_sizes(program),
         )
 
     @property
@@ -88,6 +92,12 @@ def _content(buffer: Buffer) -> Array:
     if buffer.data is None:
         raise UnsupportedError(f"{buffer.role} {buffer!r} has no content")
     return buffer.data
+
+
+def given_sizes(program: Program) -> tuple[Var, ...]:
+    """The sizes that the last outputs hold, in their order."""
+    holds = {buffer: var for var, buffer in program.sizes.items() if buffer is not None}
+    return tuple(holds[buffer] for buffer in program.outputs if buffer in holds)
 
 
 def _work(program: Program) -> int:
@@ -149,10 +159,30 @@ def prepare(spec: CallSpec, arguments: Sequence[Any], written: Sequence[Range] =
                 array = array.copy()
         arrays.append(array)
     env = _bind_symbols(spec, arrays)
-    outputs = tuple(
-        np.empty([_size(dim, env) for dim in type_.shape], type_.dtype.numpy) for _, type_ in spec.outputs
-    )
+    outputs = tuple(np.empty(_room(type_, env), type_.dtype.numpy) for _, type_ in spec.outputs)
     return Prepared(tuple(arrays), outputs, tuple(_size(env[s], {}) for s in spec.symbols))
+
+
+def _room(type_: TensorType, env: Mapping[Var, IndexLike]) -> list[int]:
+    """The shape of a new output; one with a size that the program finds is flat, of the largest size."""
+    shape = [substitute(dim, env) for dim in type_.shape]
+    if all(isinstance(dim, int) for dim in shape):
+        return shape  # type: ignore[return-value]
+    room = upper(product(tuple(shape)))
+    assert room is not None
+    return [room]
+
+
+def trimmed(spec: CallSpec, arguments: Sequence[Any], results: Sequence[Array]) -> Any:
+    """What a call gives: the results with the sizes that were found, one alone or a tuple."""
+    count = len(results) - len(spec.sizes)
+    env = dict(_bind_symbols(spec, [np.asarray(a) for a in arguments])) if spec.symbols else {}
+    env.update({var: int(size) for var, size in zip(spec.sizes, results[count:], strict=True)})
+    shaped = []
+    for (_, type_), array in zip(spec.outputs, results[:count], strict=False):
+        shape = tuple(_size(dim, env) for dim in type_.shape)
+        shaped.append(array if array.shape == shape else array[: math.prod(shape)].reshape(shape))
+    return shaped[0] if len(shaped) == 1 else tuple(shaped)
 
 
 def _count(n: int) -> str:

@@ -43,7 +43,7 @@ def translation_unit(program: Program, target: Target) -> c.Unit:
     helpers.headers |= {"stdbool.h", "stdint.h"}
     entry_points = {f"{prefix}_{part}" for part in ("run", "pool_create", "pool_destroy", *program.phases)}
     names = Names(RESERVED | entry_points)
-    kernels = [KernelEmitter(k, names.unique(k.name), program.symbols, target, helpers, names).emit()
+    kernels = [KernelEmitter(k, names.unique(k.name), program.dimensions, target, helpers, names).emit()
                for k in program.kernels]  # fmt: skip
     by_kernel = dict(zip(map(id, program.kernels), kernels, strict=True))
     drivers = [DriverEmitter(program, prefix, by_kernel, helpers).phase(phase) for phase in program.phases]

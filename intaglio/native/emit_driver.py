@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from intaglio.loop.ir import Block, Buffer, Call, Comment, For, If, Program, Slice, Stmt, While
+from intaglio.loop.ir import Block, Buffer, Call, Comment, For, If, Let, Program, Slice, Stmt, While
 from intaglio.loop.memory import touched
 from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter
@@ -142,6 +142,8 @@ class DriverEmitter:
             out.append(c.Branch(condition, tuple(then), tuple(orelse)))
         elif isinstance(statement, While):
             self.while_loop(statement, out)
+        elif isinstance(statement, Let):
+            self.let(statement, out)
         else:
             raise UnsupportedError(f"program {self.program.name}: a {type(statement).__name__} in the driver")
 
@@ -153,6 +155,12 @@ class DriverEmitter:
             condition = c.Number(True, dtypes.bool_)
         self.block(statement.body, body)
         out.append(c.WhileLoop(condition, tuple(body)))
+
+    def let(self, let: Let, out: list[c.Stmt]) -> None:
+        """`const int64_t n = ...;`, which the calls behind it take as they take the caller's sizes."""
+        value = ValueEmitter(self.context, let.value, dtypes.i64).emit(out)
+        self.variables[let.var] = self.names.unique(let.var.name)
+        out.append(c.Declare(c.INT64, self.variables[let.var], value=value))
 
     def loop(self, loop: For, out: list[c.Stmt]) -> None:
         start, stop = self.index.emit(loop.start), self.index.emit(loop.stop)

@@ -31,6 +31,7 @@ from intaglio.native.call import (
     memory_ranges,
     prepare,
     symbol_of,
+    trimmed,
 )
 from intaglio.native.names import sanitise
 from intaglio.native.pyext import extension
@@ -57,12 +58,16 @@ class LoadedProgram:
         constants = tuple(_on_cache_line(array) for array in spec.constants)
         make = _extension_caller if loader == "extension" else _CtypesCaller
         self._caller: Any = make(spec, functions, states, constants, threads)
-        self.call: Callable[..., Any] = self._caller.call
+        self.call: Callable[..., Any] = self._trimmed if spec.sizes else self._caller.call
 
     @property
     def states(self) -> tuple[Array, ...]:
         states: tuple[Array, ...] = self._caller.states
         return states
+
+    def _trimmed(self, *arguments: Any) -> Any:
+        """A call of a program that finds sizes: results have them when it is done."""
+        return trimmed(self.spec, arguments, self._caller.call(*arguments))
 
     def bind_state(self, position: int, array: Array) -> None:
         """From now on a state lives in the memory of `array`, whose content becomes the state's.

@@ -187,7 +187,7 @@ def emit_package(program: Program, name: str, target: Target) -> Emitted:
     helpers.headers |= {"stdbool.h", "stdint.h", "stddef.h", "stdlib.h", "string.h"}
     names = Names(RESERVED | api_names(name) | _LOCALS)
     kernels = [
-        KernelEmitter(k, names.unique(k.name), program.symbols, target, helpers).emit()
+        KernelEmitter(k, names.unique(k.name), program.dimensions, target, helpers).emit()
         for k in program.kernels
     ]
     by_kernel = dict(zip(map(id, program.kernels), kernels, strict=True))

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from intaglio.graph.ir import Graph, Node, Value
-from intaglio.graph.rewrite import Rewriting, remove_dead, sweep, transform_bodies
+from intaglio.graph.rewrite import Rewriting, needed, remove_dead, sweep, transform_bodies
+from intaglio.graph.symbols import defined_symbol
 
 
 def dead_code(graph: Graph) -> Graph:
@@ -16,7 +17,7 @@ def dead_code(graph: Graph) -> Graph:
     plans: dict[Node, Trimmed] = {}
     for node in reversed(graph.nodes):
         used = [value in live for value in node.outputs]
-        if not any(used):
+        if not any(used) and defined_symbol(node) is None:
             continue
         trim = TRIMMERS.get(node.op.name)
         trimmed = trim(node, used) if trim is not None else None
@@ -65,10 +66,7 @@ def _apply(graph: Graph, plans: dict[Node, Trimmed]) -> Graph:
 
 def reads_of(body: Graph, outputs: Sequence[Value]) -> set[Value]:
     """The inputs of a body that some of its results depend on."""
-    live = set(outputs)
-    for node in reversed(body.nodes):
-        if any(value in live for value in node.outputs):
-            live.update(node.inputs)
+    _, live = needed(body, outputs)
     return {value for value in body.inputs if value in live}
 
 

@@ -2,7 +2,7 @@
 
 A value is *known* when it depends on constants only. Known values that something unknown reads become
 constants, unless that would make the program's arrays grow: a broadcast or an iota stays an operator. Random
-draws stay, and so does everything that depends on a state.
+draws stay, and so does everything that depends on a state, and what is too much to compute here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import numpy as np
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.rewrite import Rewriting, splice, transform_bodies
+from intaglio.ops.budget import Budget, OverBudget
 from intaglio.ops.dispatch import evaluate
 from intaglio.shared.errors import IntaglioError
 
 SMALL_BYTES = 1 << 10
 MAX_COMPUTED_BYTES = 1 << 28
+MAX_WORK = 1 << 33
+MAX_STEPS = 1 << 17
+PER_BYTE = 16
+"""Bytes, and elements or terms, that may be computed for each byte of the constants."""
 NEVER = ("random_bits",)
 
 Array = np.ndarray[Any, Any]
@@ -106,15 +111,21 @@ def _compute(graph: Graph, chosen: set[Node]) -> dict[Value, Array]:
         if any(value in cone for value in node.outputs):
             cone.update(node.inputs)
     held: dict[Value, Array] = {v: v.data for v in graph.constants if v in cone and v.data is not None}
-    for node in graph.nodes:
-        if any(value in cone for value in node.outputs):
+    given = PER_BYTE * sum(array.nbytes for array in held.values())
+    budget = Budget(MAX_COMPUTED_BYTES, 4 * MAX_COMPUTED_BYTES + given, MAX_WORK + given, MAX_STEPS)
+    with budget.spent():
+        for node in graph.nodes:
+            if all(value not in cone for value in node.outputs) or any(v not in held for v in node.inputs):
+                continue
             try:
                 results = evaluate(node.op, [held[v] for v in node.inputs], node.attrs)
+            except OverBudget:
+                continue
             except IntaglioError as error:
                 error.where = error.where or node.where
                 raise
             held.update(zip(node.outputs, results if isinstance(results, tuple) else (results,), strict=True))
-    return {value: held[value] for value in wanted}
+    return {value: held[value] for value in wanted if value in held}
 
 
 def _freeze(rewriting: Rewriting, node: Node, value: Value, array: Array) -> Value:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.rewrite import Rewriting, transform_bodies
 from intaglio.graph.rules import is_number
+from intaglio.graph.symbols import defined_symbols
 from intaglio.ops.registry import REGISTRY
 from intaglio.shared.index import upper
 
@@ -66,6 +67,7 @@ def _worth(scan: Node, term: Node, readers: dict[Value, list[Node]]) -> bool:
         term.op.name not in ("dot", "sum")
         or len(readers[term.outputs[0]]) != 1
         or term.outputs[0] in body.outputs
+        or defined_symbols(body)
     ):
         return False
     fixed = {*body.inputs[scan.attrs["n_carry"] + scan.attrs["n_xs"] :], *body.constants}
