@@ -84,6 +84,13 @@ class Budget:
             raise OverBudget(f"{op.name}: there is too much to compute while compiling")
 
 
+def step(name: str) -> None:
+    """Account for a step of a loop, whatever its body holds."""
+    budget = _current.get()
+    if budget is not None:
+        budget.operator(name)
+
+
 def current_budget() -> Budget | None:
     """The budget that is being spent, if any."""
     return _current.get()

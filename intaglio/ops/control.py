@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.ops.budget import step
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ShapeError
@@ -51,6 +52,7 @@ def _scan(*operands: Any, body: Any, n_carry: int, n_xs: int, reverse: bool, len
     carry, xs, rest = operands[:n_carry], operands[n_carry : n_carry + n_xs], operands[n_carry + n_xs :]
     stacked: list[list[Any]] = [[] for _ in body.outputs[n_carry:]]
     for t in reversed(range(length)) if reverse else range(length):
+        step("scan")
         results = body.run(*carry, *(x[t] for x in xs), *rest)
         carry = results[:n_carry]
         for column, y in zip(stacked, results[n_carry:], strict=True):
@@ -122,6 +124,7 @@ class cond:
 def _while(*operands: Any, cond: Any, body: Any, n_carry: int) -> tuple[Any, ...]:
     carry, rest = tuple(operands[:n_carry]), operands[n_carry:]
     while bool(cond.run(*carry, *rest)[0]):
+        step("while_loop")
         carry = tuple(body.run(*carry, *rest))
     return carry
 
