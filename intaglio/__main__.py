@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from intaglio.compile import Settings, capture, compile_graph
 from intaglio.graph.ir import Graph
+from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError, IntaglioError
 
 app = typer.Typer(
@@ -30,6 +33,22 @@ OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3."
 TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
 Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", help="name=file.npy; missing ones are random.")]
+
+
+def printable(text: str) -> str:
+    """Text without what could steer the terminal; a model's names may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
+def file_name(name: str, taken: set[str]) -> str:
+    """A name of the model as the name of a new file: in no other folder, and not yet taken."""
+    plain = name if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) else sanitise(name)
+    chosen, k = plain, 0
+    while chosen in taken:
+        k += 1
+        chosen = f"{plain}_{k}"
+    taken.add(chosen)
+    return chosen
 
 
 def load_model(model: str) -> Graph:
@@ -123,12 +142,13 @@ def run(
     compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
     arrays = gather_inputs(graph, inputs)
     results = compiled.run(dict(zip(compiled.input_names, arrays, strict=True)))
+    taken: set[str] = set()
     for name, array in results.items():
-        console.print(f"{name}: {array.dtype}{list(array.shape)}")
-        console.print(np.array2string(array, threshold=20, precision=5))
+        print(f"{printable(name)}: {array.dtype}{list(array.shape)}")
+        print(np.array2string(array, threshold=20, precision=5))
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
-            np.save(output / f"{name}.npy", array)
+            np.save(output / f"{file_name(name, taken)}.npy", array)
 
 
 @app.command()
@@ -176,7 +196,7 @@ def verify(
     table = Table("output", "type", "largest error", "relative to the largest element", "")
     for row in rows:
         table.add_row(
-            row.name,
+            escape(printable(row.name)),
             row.type,
             f"{row.absolute:.3g}",
             f"{row.relative:.3g}",
@@ -231,7 +251,7 @@ def main() -> None:
     try:
         app()
     except IntaglioError as error:
-        Console(stderr=True).print(f"[bold red]error[/]: {error}", highlight=False, markup=True)
+        Console(stderr=True).print("[bold red]error[/]:", escape(printable(str(error))), highlight=False)
         sys.exit(1)
 
 
