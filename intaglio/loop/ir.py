@@ -209,10 +209,10 @@ class Program:
     constants: list[Buffer] = field(default_factory=list)
     scratch: list[Buffer] = field(default_factory=list)
     symbols: list[Var] = field(default_factory=list)
-    sizes: dict[Var, Buffer | None] = field(default_factory=dict)
     kernels: list[Kernel] = field(default_factory=list)
     phases: dict[str, Block] = field(default_factory=dict)
     arena_bytes: int | None = None
+    sizes: dict[Var, Buffer | None] = field(default_factory=dict)
 
     @property
     def buffers(self) -> list[Buffer]:
