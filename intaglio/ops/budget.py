@@ -49,6 +49,11 @@ class Budget:
         finally:
             _current.reset(token)
 
+    def grow(self, size: int) -> None:
+        """Allow `size` bytes, and as much work, more."""
+        self.array_bytes, self.total_bytes = max(self.array_bytes, size), self.total_bytes + size
+        self.work += size
+
     def operator(self, name: str) -> None:
         """Account for one operator. Raises OverBudget when it is one too many."""
         self.operators -= 1

@@ -7,6 +7,7 @@ that the usual arithmetic on shapes works on it too.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,17 @@ from intaglio.readers.onnx.check import (
     check_type,
     shown,
 )
+from intaglio.readers.onnx.elements import (
+    ELEMENTS,
+    Coded,
+    as_coded,
+    check_declared,
+    join_elements,
+    plain_type,
+    split_elements,
+)
 from intaglio.readers.onnx.frames import Frames
-from intaglio.readers.onnx.limits import Limits, check_functions
+from intaglio.readers.onnx.limits import PER_WEIGHT, Limits, check_functions
 from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.packing import Layout, Packing, layout_of
 from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handler
@@ -115,7 +125,7 @@ class Importer:
         self.values = values
         self.versions = operator_sets(model)
         self.frames = Frames(Graph(model.graph.name or "model"))
-        self.scope: dict[str, Any] = {}
+        self.scope: ChainMap[str, Any] = ChainMap()
         self.symbols: dict[str, IndexLike] = {}
         self.depth = 0
         self.checked: dict[int, onnx.GraphProto] = {}
@@ -145,10 +155,11 @@ class Importer:
             names.append(name)
             return len(results) - 1
 
-        outputs = [
-            (o.name, layout_of(self.lookup(o.name, "output of the model"), o.name, place))
-            for o in proto.output
-        ]
+        outputs: list[tuple[str, Layout]] = []
+        for info in proto.output:
+            operand = self.lookup(info.name, "output of the model")
+            check_declared(info, operand)
+            outputs.append((info.name, layout_of(operand, info.name, place)))
         self.graph.set_outputs(results, names)
         for value, name in zip(results, names, strict=True):
             check_output(proto.output, value, name)
@@ -180,11 +191,18 @@ class Importer:
             raise UnsupportedError(
                 f"input {name!r} is a {kind}; tensors, sequences and optionals can be inputs"
             )
-        return self.graph.input(self.tensor_type(name, type_.tensor_type, shape), name)
+        value = self.graph.input(self.tensor_type(name, type_.tensor_type, shape), name)
+        element = ELEMENTS.get(type_.tensor_type.elem_type)
+        return value if element is None else Coded(value, element)
 
     def read_weights(self, proto: onnx.GraphProto) -> None:
         for tensor in proto.initializer:
-            self.scope[tensor.name] = read_tensor(tensor, self.directory)
+            array = read_tensor(tensor, self.directory)
+            if self.depth:
+                self.budget.allocate("weights of inner graphs", array.nbytes)
+            elif tensor.external_data:
+                self.budget.grow(PER_WEIGHT * array.nbytes)
+            self.scope[tensor.name] = as_coded(array)
         if proto.sparse_initializer:
             raise UnsupportedError("sparse weights are not supported", hint="store them dense")
 
@@ -195,7 +213,9 @@ class Importer:
             raise ShapeError(f"input {name!r} has no shape", hint=f"load(..., shapes={{{name!r}: [...]}})")
         else:
             shape = tuple(self.extent(d, f"{name}_{k}") for k, d in enumerate(tensor.shape.dim))
-        type_ = TensorType(self.element_type(tensor.elem_type), shape)
+        element = ELEMENTS.get(tensor.elem_type)
+        dtype = plain_type(tensor.elem_type) if element is None else element.held
+        type_ = TensorType(dtype, shape)
         check_type(f"input {shown(name)!r}", type_, self.limits)
         return type_
 
@@ -210,14 +230,6 @@ class Importer:
             self.symbols[name] = var_index(Var(name, 1, self.bounds.get(name)))
         return self.symbols[name]
 
-    @staticmethod
-    def element_type(code: int) -> dtypes.DType:
-        try:
-            return dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
-        except (KeyError, ValueError, TypeError) as error:
-            names = {v: k for k, v in TensorProto.DataType.items()}
-            raise UnsupportedError(f"element type {names.get(code, code)} is not supported") from error
-
     def nodes(self, proto: onnx.GraphProto) -> None:
         """Import every node, in the file's order, which must be an order of execution."""
         if id(proto) not in self.checked:
@@ -231,13 +243,15 @@ class Importer:
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
             self.budget.operator("the model")
-            inputs = [self.lookup(name, f"input of {place}") if name else None for name in node.input]
+            given = [self.lookup(name, f"input of {place}") if name else None for name in node.input]
+            inputs, elements = split_elements(node, given)
             version = self.versions.get(domain, 1)
             handler = find_handler(domain, node.op_type, version)
             check_node(node, domain, version, inputs)
-            results = handler(OnnxCall(self, node, version), *inputs)
+            results = handler(OnnxCall(self, node, version, elements), *inputs)
             many = results if isinstance(results, tuple) else (results,)
             check_results(node, many, inputs, self.limits, self.budget)
+            many = join_elements(node, elements, many)
         except IntaglioError as error:
             if place not in error.message:
                 error.message = f"{place}: {error.message}"
@@ -251,12 +265,17 @@ class Importer:
     def lookup(self, name: str, what: str) -> Any:
         if name not in self.scope:
             raise FileFormatError(f"{name!r}, {what}, is not defined before it is used")
-        return self.frames.local(self.scope[name])
+        operand = self.scope[name]
+        if isinstance(operand, Coded):
+            return Coded(self.frames.local(operand.codes), operand.element)
+        return self.frames.local(operand)
 
     def as_value(self, operand: Any) -> Value:
         """A graph value for an operand: known arrays become constants, sizes are counted at run time."""
         if isinstance(operand, Value):
             return operand
+        if isinstance(operand, Coded):
+            raise UnsupportedError(f"elements of type {operand.element} are not supported here")
         if not isinstance(operand, np.ndarray):
             raise UnsupportedError("a sequence or optional cannot be a tensor here")
         if operand.dtype == object:
@@ -284,7 +303,7 @@ class Importer:
         self.depth += 1
         if self.depth > self.limits.depth:
             raise FileFormatError(f"graphs are nested more than {self.limits.depth} deep")
-        outer = dict(self.scope)
+        outer, self.scope = self.scope, self.scope.new_child()
         try:
             self.read_weights(proto)
             for info, value in zip(proto.input, inputs, strict=True):
@@ -300,7 +319,7 @@ def _fixed(value: Any) -> Any:
     """A value given for an input: arrays, lists of them, None."""
     if isinstance(value, (list, tuple)):
         return [_fixed(part) for part in value]
-    return None if value is None else np.asarray(value)
+    return None if value is None else as_coded(np.asarray(value))
 
 
 def shape_array(operand: Operand) -> Array:
