@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
-from intaglio.readers.torch.importer import Importer
+from intaglio.readers.torch.importer import Importer, RandomState
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
 from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
@@ -23,7 +23,7 @@ KEPT = ("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input", "scaled_d
         "linear", "matmul", "gelu", "silu", "hardswish", "hardsigmoid", "mish", "layer_norm", "group_norm",
         "rms_norm", "einsum", "pixel_shuffle", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
         "upsample_bilinear2d.vec", "upsample_nearest2d.vec", "upsample_bicubic2d.vec", "one_hot",
-        "cross_entropy_loss", "nll_loss", "softplus", "leaky_relu", "elu", "glu", "batch_norm", "unbind.int",
+        "cross_entropy_loss", "nll_loss", "softplus", "leaky_relu", "elu", "glu", "dropout", "unbind.int",
         "split.Tensor", "softmax.int", "log_softmax.int", "chunk")  # fmt: skip
 """Operators that keep their name: the graph has a better word for them than PyTorch's decomposition."""
 
@@ -46,12 +46,11 @@ def load(
     Raises:
         UnsupportedError: an operator, type or feature that is not supported; names it and the module's line.
     """
-    program = _exported(model, example_inputs, dynamic_shapes, kwargs or {})
-    program = program.run_decompositions(_decompositions())
-    return _Reader(program).run()
+    program = exported(model, example_inputs, dynamic_shapes, kwargs or {})
+    return Reader(program.run_decompositions(decompositions())).run()
 
 
-def _exported(
+def exported(
     model: Any, example_inputs: Any, dynamic_shapes: Any, kwargs: Mapping[str, Any]
 ) -> ExportedProgram:
     if isinstance(model, ExportedProgram):
@@ -74,7 +73,7 @@ def _tensor(value: Any) -> Any:
     return torch.as_tensor(value) if hasattr(value, "__array__") else value
 
 
-def _decompositions() -> Any:
+def decompositions() -> Any:
     """PyTorch's own table to core ATen, without what is kept."""
     table: Any = torch.export.default_decompositions()
     for name in KEPT:
@@ -83,15 +82,25 @@ def _decompositions() -> Any:
     return table
 
 
-class _Reader:
-    """Reads one exported program."""
+class Reader:
+    """Reads one exported program.
 
-    def __init__(self, program: ExportedProgram) -> None:
+    `trained` are the parameters that become states; `seed` starts the random numbers of dropout, which is
+    an error without one.
+    """
+
+    def __init__(
+        self, program: ExportedProgram, trained: Collection[str] = (), seed: int | None = None
+    ) -> None:
         self.program = program
+        self.trained = trained
         self.graph = Graph("model")
         self.importer = Importer(program.graph_module, self.graph)
+        if seed is not None:
+            self.importer.random = RandomState(self.graph, seed)
         self.symbols: dict[str, IndexLike] = {}
         self.states: dict[str, Value] = {}
+        self._tied: dict[Any, Value] = {}
 
     def run(self) -> Graph:
         signature = self.program.graph_signature
@@ -103,7 +112,8 @@ class _Reader:
             if spec.kind == InputKind.USER_INPUT:
                 placeholders[name] = self.input(nodes[name])
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-                placeholders[name] = self.held(str(spec.target), str(spec.target) in changed)
+                target = str(spec.target)
+                placeholders[name] = self.held(target, target in changed or target in self.trained)
             else:
                 raise UnsupportedError(f"input {name} is a {spec.kind.name.lower()}")
         results = self.importer.run(placeholders)
@@ -119,16 +129,21 @@ class _Reader:
             else:
                 raise UnsupportedError(f"the program changes {spec.target}, a {spec.kind.name.lower()}")
         self.graph.set_outputs(outputs, names if len(names) > 1 else None)
+        if self.importer.random is not None:
+            self.importer.random.finish()
         return self.graph
 
     def held(self, name: str, changes: bool) -> Value:
-        """A parameter or buffer: a constant, or a state when the program changes it."""
+        """A parameter or buffer: a constant, or a state when the program changes it; tied ones are one."""
         program = self.program
         tensor = program.state_dict.get(name)
         tensor = program.constants[name] if tensor is None else tensor
         if not changes:
             return self.importer.constant(tensor, name)
-        self.states[name] = self.graph.state(array_of(tensor).copy(), name.replace(".", "_"))
+        same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if same not in self._tied or tensor.numel() == 0:
+            self._tied[same] = self.graph.state(array_of(tensor).copy(), name.replace(".", "_"))
+        self.states[name] = self._tied[same]
         return self.states[name]
 
     def input(self, node: Any) -> Any:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from intaglio.graph.ir import Graph, Value
+from intaglio.ops.compositions import random
+from intaglio.ops.compositions.basic import static
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.torch import handlers
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
@@ -34,6 +36,25 @@ _NOTHING = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_c
             "sym_constrain_range_for_size"}  # fmt: skip
 
 
+class RandomState:
+    """The random generator of a program: a state that every draw moves on."""
+
+    def __init__(self, graph: Graph, seed: int) -> None:
+        self.graph = graph
+        self.state = graph.state(random.state_of(seed), "random_state")
+        self.now: Any = self.state
+
+    def draw(self, shape: Sequence[Any]) -> Any:
+        """The generator's state for one draw of this shape."""
+        state = self.now
+        self.now = random.advance(state, static(random.words(shape), "random numbers"))
+        return state
+
+    def finish(self) -> None:
+        """The next call goes on where this one ended."""
+        self.graph.update(self.state, self.now)
+
+
 class Importer:
     """Imports one FX graph; `env` maps its nodes to graph values and plain Python objects."""
 
@@ -42,6 +63,7 @@ class Importer:
         self.graph = graph
         self.env: dict[FxNode, Any] = {}
         self.tensors: dict[str, Value] = {}
+        self.random: RandomState | None = None
 
     def run(self, placeholders: Mapping[str, Any]) -> Any:
         """Import every node; returns what the graph's output node holds.
@@ -111,7 +133,7 @@ class Importer:
     def inner(self, module: GraphModule, operands: Sequence[Any]) -> Any:
         """Import a nested graph in place."""
         nested = Importer(module, self.graph)
-        nested.tensors = self.tensors
+        nested.tensors, nested.random = self.tensors, self.random
         names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
         return nested.run(dict(zip(names, operands, strict=True)))
 

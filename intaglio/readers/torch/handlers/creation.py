@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.ops.compositions import random as draws
 from intaglio.ops.compositions.basic import dtype_of, shape_of
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
@@ -81,16 +82,21 @@ def eye(call: FxCall, rows: int, columns: int | None = None, **named: Any) -> An
     return call.graph.constant(np.eye(rows, columns, dtype=call.dtype.numpy))
 
 
-@aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm",
-      "native_dropout", "dropout", "normal", "uniform", "multinomial")  # fmt: skip
+@aten("dropout", "native_dropout")
+def dropout(call: FxCall, x: Any, p: float, train: bool | None) -> Any:
+    """The kept elements are drawn from the program's own generator."""
+    native = call.node.target._opname == "native_dropout"  # type: ignore[union-attr]
+    if not train or p == 0:
+        return (x, call.full(shape_of(x), True)) if native else x
+    if call.importer.random is None or native:
+        return random(call)
+    return draws.dropout(x, call.importer.random.draw(shape_of(x)), p)
+
+
+@aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm", "normal",
+      "uniform", "multinomial")  # fmt: skip
 def random(call: FxCall, *args: Any, **named: Any) -> Any:
-    """Random numbers would not be PyTorch's; dropout that does nothing is fine."""
-    name = call.node.target._opname  # type: ignore[union-attr]
-    if name in ("dropout", "native_dropout"):
-        p, train = args[1], args[2]
-        if not train or p == 0:
-            kept = call.full(shape_of(args[0]), True)
-            return args[0] if name == "dropout" else (args[0], kept)
+    """Random numbers would not be PyTorch's."""
     raise UnsupportedError(
         "random numbers inside of a compiled PyTorch program are not supported",
         hint="call module.eval(), set dropout to 0, or draw outside and pass the tensor in",
