@@ -237,7 +237,7 @@ def rotary_embedding(
         cos, sin = (get_items(c, [positions]) for c in (cos, sin))
     if cos.shape[-1] != width // 2 or sin.shape != cos.shape or width > features:
         raise ShapeError(f"RotaryEmbedding: {width} of {features} features, but the cache is {cos.shape}")
-    batch, places, half = *cos.shape[:2], width // 2
+    (batch, places), half = cos.shape[:2], width // 2
     cos, sin = (reshape(c, (batch, 1, places, half)) for c in (cos, sin))
     turned = narrow(y, -1, 0, width)
     if call.attr("interleaved", 0):
