@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from intaglio.compile import compile, compile_graph
     from intaglio.compiled import Compiled
     from intaglio.saved import load
+    from intaglio.torch_training import compile_training
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ _LATER = {
     "Compiled": "intaglio.compiled",
     "compile": "intaglio.compile",
     "compile_graph": "intaglio.compile",
+    "compile_training": "intaglio.torch_training",
     "load": "intaglio.saved",
 }
 _MODULES = ("data", "datasets", "nn", "optim")
@@ -82,6 +84,7 @@ __all__ = [
     "clamp",
     "compile",
     "compile_graph",
+    "compile_training",
     "cond",
     "cos",
     "data",

@@ -225,17 +225,16 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, (str, Path)):
+        if Path(model).suffix == ".pt2":
+            return _load_torch(model, None)
         if Path(model).suffix != ".onnx":
-            raise UnsupportedError(f"{model}: only .onnx files can be compiled by path")
+            raise UnsupportedError(f"{model}: only .onnx and .pt2 files can be compiled by path")
         from intaglio.readers import onnx
 
         imported: Graph = onnx.load(model)
         return imported
     if any(base.__module__.split(".")[0] == "torch" for base in type(model).__mro__):
-        raise UnsupportedError(
-            "compile: PyTorch modules cannot be compiled directly",
-            hint="export to ONNX: torch.onnx.export(...)",
-        )
+        return _load_torch(model, example_inputs)
     if callable(model):
         if example_inputs is None:
             raise ArgumentError(
@@ -250,6 +249,13 @@ def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
         f"compile: cannot compile a {type(model).__name__}",
         hint="give a function, an nn.Module, a Graph, an .onnx path or a PyTorch module",
     )
+
+
+def _load_torch(model: Any, example_inputs: Sequence[Any] | None) -> Graph:
+    from intaglio.readers import torch
+
+    graph: Graph = torch.load(model, example_inputs)
+    return graph
 
 
 def _verified(name: str, check: Callable[[Any], None], show: Callable[[Any], str], program: Any) -> None:

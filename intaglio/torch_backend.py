@@ -70,12 +70,11 @@ class CompiledFx:
         outputs: list[Any] = []
         if compiled is not None:
             outputs = compiled.run_arrays([array_of(arguments[k]) for k in program.taken])
-        found = {
-            "output": lambda k: tensor_of(outputs[k]),
-            "argument": lambda k: arguments[k],
-            "constant": lambda value: value,
-        }
-        return [found[kind](what) for kind, what in program.results]
+        return [_result(kind, what, outputs, arguments) for kind, what in program.results]
+
+
+def _result(kind: str, what: Any, outputs: Sequence[Any], arguments: Sequence[Any]) -> Any:
+    return tensor_of(outputs[what]) if kind == "output" else arguments[what] if kind == "argument" else what
 
 
 def _is_static(tensor: torch.Tensor) -> bool:

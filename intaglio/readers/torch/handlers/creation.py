@@ -93,8 +93,8 @@ def dropout(call: FxCall, x: Any, p: float, train: bool | None) -> Any:
     return draws.dropout(x, call.importer.random.draw(shape_of(x)), p)
 
 
-@aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm", "normal",
-      "uniform", "multinomial")  # fmt: skip
+@aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm",
+      "normal", "uniform", "multinomial")  # fmt: skip
 def random(call: FxCall, *args: Any, **named: Any) -> Any:
     """Random numbers would not be PyTorch's."""
     raise UnsupportedError(
