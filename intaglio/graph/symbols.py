@@ -48,7 +48,7 @@ def symbols_of(graph: Graph) -> list[Var]:
 def defined_symbol(node: Node) -> Var | None:
     """The symbol whose value a node finds at run time, if it is such a node."""
     extent = node.attrs.get("extent")
-    if node.op.name != "narrow" or not isinstance(extent, Index):
+    if node.op.name != "prefix" or not isinstance(extent, Index):
         return None
     (variable,) = extent.variables
     return variable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop.ir import Block, For, If, Slice, Stmt, While
-from intaglio.loop.lower_sizes import lower_narrow
+from intaglio.loop.lower_sizes import lower_prefix
 from intaglio.loop.places import origin
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, variable
@@ -109,5 +109,5 @@ RULES: dict[str, Callable[[Lowering, Node], list[Stmt]]] = {
     "scan": lower_scan,
     "cond": lower_cond,
     "while_loop": lower_while,
-    "narrow": lower_narrow,
+    "prefix": lower_prefix,
 }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from intaglio.loop.lower import Lowering
 
 
-def lower_narrow(lowering: Lowering, node: Node) -> list[Stmt]:
+def lower_prefix(lowering: Lowering, node: Node) -> list[Stmt]:
     """The size is read from its array; the rows that are kept are the front of the array of all."""
     x, count = node.inputs
     (result,) = node.outputs

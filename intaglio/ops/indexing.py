@@ -1,4 +1,4 @@
-"""Operators whose indices or sizes are data: gather, scatter, iota, sort, narrow."""
+"""Operators whose indices or sizes are data: gather, scatter, iota, sort, prefix."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class sort:
         return x, TensorType(dtypes.i64, x.shape)
 
 
-def _narrow_gradient(g: Any, x: Any, count: Any, y: Any, extent: IndexLike) -> list[Any]:
+def _prefix_gradient(g: Any, x: Any, count: Any, y: Any, extent: IndexLike) -> list[Any]:
     """The rows that were kept; the others have no part in the result."""
     rows, *rest = type_of(x).shape
     padding = ((0, rows - extent), *((0, 0) for _ in rest))
@@ -268,7 +268,7 @@ def _narrow_gradient(g: Any, x: Any, count: Any, y: Any, extent: IndexLike) -> l
 
 
 @op
-class narrow:
+class prefix:
     """The first rows of `x`, as many as `count` says, which is computed at run time.
 
     `extent` is the symbol that stands for that number in shapes: this operator gives it its value, `count`
@@ -277,18 +277,18 @@ class narrow:
     kind = "opaque"
     formula = "y[n,*i] = x[n,*i]"
     ref = lambda x, count, extent: x[:extent]
-    grad = _narrow_gradient
+    grad = _prefix_gradient
     accepts = "any"
     samples = (([(4, 3), np.array(2)], {"extent": 2}), ([(3,), np.array(3)], {"extent": 3}))
 
     @staticmethod
     def infer(x: TensorType, count: TensorType, *, extent: IndexLike) -> TensorType:
         if count != TensorType(dtypes.i64, ()):
-            raise ShapeError(f"narrow: the count is {count}, expected i64[]")
+            raise ShapeError(f"prefix: the count is {count}, expected i64[]")
         lowest, highest = interval(extent)
         rows = x.shape[0] if x.rank else 0
         if not isinstance(rows, int) or lowest is None or lowest < 0 or highest is None or highest > rows:
-            raise ShapeError(f"narrow: {extent} in {lowest} .. {highest} rows are not inside {x}")
+            raise ShapeError(f"prefix: {extent} in {lowest} .. {highest} rows are not inside {x}")
         if not (isinstance(extent, int) or (extent.is_atom and isinstance(extent.terms[0][0], Var))):
-            raise ShapeError(f"narrow: {extent} is neither a number nor just a symbol")
+            raise ShapeError(f"prefix: {extent} is neither a number nor just a symbol")
         return TensorType(x.dtype, (extent, *x.shape[1:]))
