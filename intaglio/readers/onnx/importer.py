@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, helper
+from onnx import AttributeProto, helper
 
 from intaglio.graph.ir import Graph, Value
 from intaglio.ops.dispatch import type_of
@@ -43,7 +43,6 @@ from intaglio.readers.onnx.limits import PER_WEIGHT, Limits, check_functions
 from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.packing import Layout, Packing, layout_of
 from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handler
-from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
@@ -192,8 +191,8 @@ class Importer:
                 f"input {name!r} is a {kind}; tensors, sequences and optionals can be inputs"
             )
         value = self.graph.input(self.tensor_type(name, type_.tensor_type, shape), name)
-        element = ELEMENTS.get(type_.tensor_type.elem_type)
-        return value if element is None else Coded(value, element)
+        own = ELEMENTS.get(type_.tensor_type.elem_type)
+        return value if own is None else Coded(value, own)
 
     def read_weights(self, proto: onnx.GraphProto) -> None:
         for tensor in proto.initializer:
@@ -251,14 +250,14 @@ class Importer:
             results = handler(OnnxCall(self, node, version, elements), *inputs)
             many = results if isinstance(results, tuple) else (results,)
             check_results(node, many, inputs, self.limits, self.budget)
-            many = join_elements(node, elements, many)
+            named = join_elements(node, elements, many)
         except IntaglioError as error:
             if place not in error.message:
                 error.message = f"{place}: {error.message}"
             raise
         except MALFORMED as error:
             raise FileFormatError(f"{place} is malformed: {type(error).__name__}: {error}") from error
-        for name, result in zip(node.output, many, strict=False):
+        for name, result in zip(node.output, named, strict=False):
             if name:
                 self.scope[name] = result
 

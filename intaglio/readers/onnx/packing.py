@@ -1,7 +1,8 @@
-"""Sequences and optionals at the edge of a model.
+"""What is no plain tensor at the edge of a model: sequences, optionals, codes.
 
 A graph takes and gives tensors only. A sequence of the model becomes as many tensors as it has elements, an
-optional one or none; which is decided by the shapes given at import. `Packing` translates between both views.
+optional one or none; which is decided by the shapes given at import. Tensors of element types that the
+compiler does not have become their codes. `Packing` translates between both views.
 """
 
 from __future__ import annotations
@@ -12,10 +13,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from intaglio.readers.onnx.elements import Coded, Element
 from intaglio.readers.onnx.registry import Array
 from intaglio.shared.errors import ArgumentError
 
-Layout: TypeAlias = "int | Array | list[Layout] | None"
+
+@dataclass(frozen=True)
+class CodedPlace:
+    """The position of a tensor of codes among the graph's, and the element type they are of."""
+
+    position: int
+    element: Element
+
+
+Layout: TypeAlias = "int | CodedPlace | Array | list[Layout] | None"
 """Position of a tensor among the graph's, an array fixed at import, a sequence, or an absent optional."""
 
 
@@ -47,6 +58,8 @@ class Packing:
 def _flatten(name: str, layout: Layout, argument: Any, flat: list[Any]) -> None:
     if isinstance(layout, int):
         flat.append(argument)
+    elif isinstance(layout, CodedPlace):
+        flat.append(layout.element.codes(argument))
     elif isinstance(layout, list):
         if not isinstance(argument, (list, tuple)) or len(argument) != len(layout):
             raise ArgumentError(f"input {name}: expected a sequence of {len(layout)} elements")
@@ -61,6 +74,8 @@ def _flatten(name: str, layout: Layout, argument: Any, flat: list[Any]) -> None:
 def _pack(layout: Layout, results: Sequence[Any]) -> Any:
     if isinstance(layout, list):
         return [_pack(part, results) for part in layout]
+    if isinstance(layout, CodedPlace):
+        return layout.element.array(results[layout.position])
     return results[layout] if isinstance(layout, int) else layout
 
 
@@ -68,4 +83,6 @@ def layout_of(operand: Any, name: str, place: Callable[[Any, str], int]) -> Layo
     """The layout of an operand; `place(tensor, name)` gives every tensor in it its position."""
     if isinstance(operand, list):
         return [layout_of(part, f"{name}_{k}", place) for k, part in enumerate(operand)]
+    if isinstance(operand, Coded):
+        return CodedPlace(place(operand.codes, name), operand.element)
     return None if operand is None else place(operand, name)

@@ -13,6 +13,7 @@ from intaglio.graph.ir import Value
 from intaglio.shared.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
+    from intaglio.readers.onnx.elements import Element
     from intaglio.readers.onnx.importer import Importer
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -54,11 +55,15 @@ def known_operators() -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class OnnxCall:
-    """One node of an ONNX graph: its attributes, its number of outputs, and who imports it."""
+    """One node of an ONNX graph: its attributes, its number of outputs, and who imports it.
+
+    `elements` gives for an operand that holds codes the element type they are of, else None.
+    """
 
     importer: Importer
     node: onnx.NodeProto
     version: int
+    elements: tuple[Element | None, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -67,6 +72,10 @@ class OnnxCall:
     def wants(self, position: int) -> bool:
         """Whether an optional output is used."""
         return position < len(self.node.output) and bool(self.node.output[position])
+
+    def element(self, position: int) -> Element | None:
+        """The element type of an operand that holds codes."""
+        return self.elements[position] if position < len(self.elements) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
         """An attribute's value: int, float, str, array or list; `default` when it is absent."""

@@ -20,6 +20,7 @@ from intaglio.ops.compositions.basic import (
     transpose,
 )
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, ShapeError
@@ -135,7 +136,7 @@ def one_hot(call: OnnxCall, indices: Operand, depth: Operand, values: Operand) -
 @onnx_op("EyeLike")
 def eye_like(call: OnnxCall, x: Operand) -> Any:
     code = call.attr("dtype")
-    dtype = dtype_of(x) if code is None else call.importer.element_type(code)
+    dtype = dtype_of(x) if code is None else plain_type(code)
     rows, columns = (iota_like(x, shape_of(x), k) for k in range(2))
     return convert(prim.eq(columns, rows + call.attr("k", 0)), dtype)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from intaglio.ops.compositions.functions import isinf, isnan
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.elements import numbers
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared.errors import ArgumentError
 
@@ -20,12 +21,13 @@ def bit_shift(call: OnnxCall, x: Operand, places: Operand) -> Any:
 
 
 @onnx_op("IsNaN")
-def is_nan(_: OnnxCall, x: Operand) -> Any:
-    return isnan(x)
+def is_nan(call: OnnxCall, x: Operand) -> Any:
+    return isnan(numbers(x, call.element(0)))
 
 
 @onnx_op("IsInf")
 def is_inf(call: OnnxCall, x: Operand) -> Any:
+    x = numbers(x, call.element(0))
     negative, positive = call.attr("detect_negative", 1), call.attr("detect_positive", 1)
     if negative and positive:
         return isinf(x)

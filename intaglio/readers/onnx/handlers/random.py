@@ -14,6 +14,7 @@ from onnx import TensorProto
 from intaglio.graph.ir import Value
 from intaglio.ops.compositions import random
 from intaglio.ops.compositions.basic import convert, dtype_of, expand, shape_of, unsqueeze
+from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
@@ -44,10 +45,8 @@ def draw_state(call: OnnxCall, shape: tuple[IndexLike, ...], dtype: DType) -> Va
 def drawn_dtype(call: OnnxCall, like: Operand | None) -> DType:
     """The attribute `dtype`; without it the type of the operand, or f32."""
     code = call.attr("dtype")
-    if code is not None or like is None:
-        dtype = call.importer.element_type(code or TensorProto.FLOAT)
-    else:
-        dtype = dtype_of(like)
+    given = plain_type(TensorProto.FLOAT if code is None else code)
+    dtype = dtype_of(like) if code is None and like is not None else given
     if not dtype.is_float:
         raise DTypeError(f"{call.node.op_type}: numbers cannot be drawn as {dtype}")
     return dtype
@@ -74,7 +73,7 @@ def normal(call: OnnxCall, like: Operand | None = None) -> Any:
 @onnx_op("Bernoulli")
 def bernoulli(call: OnnxCall, probability: Operand) -> Any:
     shape, code = shape_of(probability), call.attr("dtype")
-    dtype = dtype_of(probability) if code is None else call.importer.element_type(code)
+    dtype = dtype_of(probability) if code is None else plain_type(code)
     state = draw_state(call, shape, dtypes.f32)
     return convert(random.bernoulli(state, shape, probability), dtype)
 
@@ -86,4 +85,4 @@ def multinomial(call: OnnxCall, logits: Operand) -> Any:
     state = draw_state(call, shape, dtypes.f32)
     chosen = random.categorical(state, expand(unsqueeze(convert(logits, dtypes.f32), 1), shape))
     code = call.attr("dtype", TensorProto.INT32)
-    return convert(chosen, call.importer.element_type(code))
+    return convert(chosen, plain_type(code))

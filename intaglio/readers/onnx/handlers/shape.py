@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
 
-from intaglio.graph.ir import Value
 from intaglio.ops.registry import lookup
-from intaglio.readers.onnx.handlers.elementwise import is_symbolic
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
-from intaglio.shared import dtypes
 from intaglio.shared.errors import ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, product
 
@@ -78,23 +74,6 @@ def constant_of_shape(call: OnnxCall, extents: Operand) -> Any:
 @onnx_op("Identity")
 def identity(_: OnnxCall, x: Operand) -> Any:
     return x
-
-
-@onnx_op("Cast")
-def cast(call: OnnxCall, x: Operand) -> Any:
-    if is_symbolic(x):
-        return x
-    code = call.required("to")
-    if code == TensorProto.STRING:
-        raise UnsupportedError("Cast: strings are not supported")
-    dtype = dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
-    return lookup("cast")(x, dtype=dtype)
-
-
-@onnx_op("CastLike")
-def cast_like(_: OnnxCall, x: Operand, like: Operand) -> Any:
-    dtype = like.dtype if isinstance(like, Value) else dtypes.from_numpy(like.dtype)
-    return lookup("cast")(x, dtype=dtype)
 
 
 @onnx_op("Range")
