@@ -17,15 +17,17 @@ from intaglio.scalar.sweeps import Array, sweep
 LARGEST = 24
 """Operations of an expression that is written out where it is used."""
 
-FORWARD, BACKWARD, UPDATING, ON_DEMAND = range(4)
-"""Phases. Gradients that an update can compute by itself are stored only on demand."""
+FORWARD, BACKWARD, UPDATING, ON_DEMAND, APPLYING = range(5)
+"""Phases. Gradients that an update can compute by itself are stored only on demand. Where gradients of
+several samples are added up, that is the updating, and applying them to the parameters follows."""
 
 
 @dataclass(eq=False)
 class Dag:
     """Rows stand behind their operands `a`, `b`, `c` (-1: none); `k` are constants and exponents.
 
-    A FOLD starts with `a` and adds `c` rows, `terms[b : b + c]`, in order. `born` orders rows for a reader:
+    A FOLD starts with `a` and adds `c` rows, `terms[b : b + c]`, in order. An UPDATE makes the leaf `a` less
+    by the rate times `b`, or with a `k` of 1 equal to `b`. `born` orders rows for a reader:
     by the value they belong to. `of` is the forward row a gradient belongs to, else -1. `outputs`, `inputs`,
     `parameters` are rows, and so are their gradients; -1 where there is none.
     """

@@ -18,6 +18,7 @@ from intaglio.native.toolchain import Opt, Toolchain, build_shared
 from intaglio.scalar.capture import Trace
 from intaglio.scalar.interpret import Interpreter
 from intaglio.scalar.operators import EXP, LOG, POW
+from intaglio.scalar.samples import Samples
 from intaglio.scalar.straight import straight_source
 from intaglio.scalar.sweeps import Array
 from intaglio.shared.errors import ArgumentError
@@ -66,6 +67,7 @@ class Engine(ABC):
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.figures = Figures()
+        self._empty = True
 
     @abstractmethod
     def set_input(self, values: Array) -> None: ...
@@ -75,15 +77,62 @@ class Engine(ABC):
         """Compute the outputs; False when Python may have raised on the way."""
 
     @abstractmethod
-    def backward(self) -> bool:
-        """Compute the gradients from nothing; False when Python may have raised on the way."""
+    def backward(self, *, onto: bool = False) -> bool:
+        """Compute the gradients from nothing; False when Python may have raised on the way.
+
+        With `onto` those of parameters are added to what they are.
+        """
 
     @abstractmethod
     def update(self, lr: float) -> None: ...
 
+    def outputs(self) -> list[float]:
+        """The numbers of all outputs."""
+        return [self.data("output", place) for place in range(len(self.trace.outputs))]
+
+    def train(self, samples: Samples, first: int, rates: Array, results: Array) -> int:
+        """A step on each sample from `first` on, with its rate; outputs before the update go to `results`.
+
+        Returns how many went well. Where Python may have raised, that sample is set and computed, its
+        update is left out, and none behind it is touched.
+        """
+        for n, rate in enumerate(rates.tolist()):
+            self.set_input(samples.row(first + n))
+            ran = self.forward()
+            results[n] = self.outputs()
+            if not (self.backward() and ran):
+                return n
+            self.update(rate)
+        return len(rates)
+
+    def start_batch(self) -> None:
+        """From here on gradients of parameters are added up."""
+        self._empty = True
+
+    def add_samples(self, samples: Samples, first: int, results: Array) -> int:
+        """Add the gradients of as many samples as there are `results`; returns how many went well."""
+        for n in range(len(results)):
+            self.set_input(samples.row(first + n))
+            ran = self.forward()
+            results[n] = self.outputs()
+            if not ran:
+                return n
+            self.add_sample()
+        return len(results)
+
+    def add_sample(self) -> None:
+        """Add the gradients of the sample that is set and computed."""
+        self.backward(onto=not self._empty)
+        self._empty = False
+
+    def end_batch(self, lr: float) -> None:
+        """Update the parameters by the gradients of all samples."""
+        self.update(lr)
+
     def step(self, lr: float) -> bool:
         """All three; False, with the parameters as they were, when Python may have raised on the way."""
-        if not (self.forward() and self.backward()):
+        ran = self.forward()
+        if not (self.backward() and ran):
             return False
         self.update(lr)
         return True
@@ -121,8 +170,8 @@ class Interpreted(Engine):
         self.interpreter.forward()
         return True
 
-    def backward(self) -> bool:
-        self.interpreter.backward()
+    def backward(self, *, onto: bool = False) -> bool:
+        self.interpreter.backward(accumulate=self.trace.parameters.tolist() if onto else ())
         return True
 
     def update(self, lr: float) -> None:
@@ -174,8 +223,11 @@ class Straight(Engine):
         self._run("forward")
         return bool(np.isfinite(self.values[self._partial]).all())
 
-    def backward(self) -> bool:
+    def backward(self, *, onto: bool = False) -> bool:
+        rows = self.trace.parameters[(self.trace.parameters >= 0) & onto]
+        before = self.gradients[rows]
         self.gradients[:] = 0
+        self.gradients[rows] = before
         self.gradients[self.trace.outputs[0]] = 1
         self._run("backward")
         return True

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from intaglio.scalar.capture import CONST, INPUT, PARAM, Trace
-from intaglio.scalar.dag import BACKWARD, FORWARD, UPDATING, Dag, sorted_dag
+from intaglio.scalar.dag import APPLYING, BACKWARD, FORWARD, UPDATING, Dag, sorted_dag
 from intaglio.scalar.operators import (
     ADD,
     BY_CODE,
@@ -24,6 +24,7 @@ from intaglio.scalar.operators import (
     Flow,
 )
 from intaglio.scalar.sweeps import Array, sweep
+from intaglio.shared.errors import UnsupportedError
 
 LEAST_TERMS = 4
 """Sums of fewer terms are expressions, others loops."""
@@ -40,24 +41,31 @@ _CODES = {
 }
 
 
-def training_step(trace: Trace, *, input_gradients: bool = False) -> Dag:
+def training_step(trace: Trace, *, input_gradients: bool = False, accumulate: bool = False) -> Dag:
     """Forward, backward and update of a captured graph.
 
     Without parameters it is the forward part alone. `input_gradients` asks for those of inputs too.
+    To `accumulate`, the gradients of parameters are leaves that a sample adds to and a phase of its own
+    applies: `parameter_gradients` are these leaves.
     """
     columns = _Columns(trace)
     _merge_unary(columns)
     _fold_sums(columns)
-    gradient = _Gradients(columns, input_gradients).build()
+    building = _Gradients(columns, input_gradients)
+    gradient = building.build()
     parameters, gradients = trace.parameters, _at(gradient, trace.parameters)
+    roots: list[Array] = []
+    if accumulate:
+        gradients, roots = building.accumulated(parameters)
     moved = gradients >= 0
-    updates = columns.rows(UPDATE, int(moved.sum()), UPDATING, born=np.flatnonzero(moved))
+    phase = APPLYING if accumulate else UPDATING
+    updates = columns.rows(UPDATE, int(moved.sum()), phase, born=np.flatnonzero(moved))
     updates.a[:], updates.b[:] = parameters[moved], gradients[moved]
     dag = columns.dag()
     dag.outputs, dag.inputs, dag.parameters = columns.rep[trace.outputs], trace.inputs, parameters
     dag.output_gradients, dag.parameter_gradients = _at(gradient, trace.outputs), gradients
     dag.input_gradients = _at(gradient, np.where(input_gradients, trace.inputs, -1))
-    roots = [dag.outputs, dag.inputs, dag.parameters, dag.output_gradients, gradients, dag.input_gradients]
+    roots += [dag.outputs, dag.inputs, dag.parameters, dag.output_gradients, gradients, dag.input_gradients]
     found = np.concatenate(roots)
     return sorted_dag(dag, np.concatenate([found[found >= 0], updates.ids]))
 
@@ -222,8 +230,9 @@ class _Gradients:
         folds = self.fold(own[large])
         sums = [self.small(own[self.counts[own] == count], count) for count in range(1, LEAST_TERMS)]
         self.gradient = self.gradient[alias]
-        contributions = self.contributions()
-        folds.b[:] = len(self.columns.terms) + self.starts[own[large]]
+        self.found = contributions = self.contributions()
+        self.first_term = len(self.columns.terms)
+        folds.b[:] = self.first_term + self.starts[own[large]]
         self.columns.terms = np.concatenate([self.columns.terms, contributions])
         for count, blocks in enumerate(sums, 1):
             rows = own[self.counts[own] == count]
@@ -232,6 +241,33 @@ class _Gradients:
                 blocks[step].a[:] = blocks[step - 1].ids
                 blocks[step].b[:] = contributions[self.starts[rows] + step]
         return self.gradient
+
+    def accumulated(self, parameters: Array) -> tuple[Array, list[Array]]:
+        """Leaves for the gradients of parameters, -1 where none flows, and the rows that add to them.
+
+        A sum goes on where the last sample's ended: `((gradient + first) + second) + ...`.
+        """
+        if self.root in parameters:
+            raise UnsupportedError("batches: the loss is itself a parameter", hint="train without batches")
+        place = np.flatnonzero(parameters >= 0)
+        place = place[self.counts[parameters[place]] > 0]
+        rows = parameters[place]
+        about = {"born": self.born[rows], "of": self.columns.rep[rows]}
+        leaves = self.columns.rows(INPUT, len(rows), FORWARD, **about)
+        total = leaves.ids.copy()
+        counts, starts = self.counts[rows], self.starts[rows]
+        many = counts >= LEAST_TERMS
+        folds = self.columns.rows(FOLD, int(many.sum()), a=leaves.ids[many], b=self.first_term + starts[many],
+                                  c=counts[many], born=about["born"][many], of=about["of"][many])  # fmt: skip
+        total[many] = folds.ids
+        for step in range(LEAST_TERMS - 1):
+            at = (counts > step) & ~many
+            total[at] = self.columns.rows(ADD, int(at.sum()), a=total[at], b=self.found[starts[at] + step],
+                                          born=about["born"][at], of=about["of"][at]).ids  # fmt: skip
+        kept = self.columns.rows(UPDATE, len(rows), UPDATING, a=leaves.ids, b=total, k=1.0, born=place)
+        found = np.full(len(parameters), -1, np.int32)
+        found[place] = leaves.ids
+        return found, [kept.ids]
 
     def aliases(self) -> Array:
         """A value read once, by a sum, has the gradient of that sum."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,7 +16,9 @@ from intaglio.scalar.engines import Build, Engine, Interpreted, Role, Straight
 from intaglio.scalar.interpret import Interpreter
 from intaglio.scalar.report import Report
 from intaglio.scalar.rerolled import Rerolled
+from intaglio.scalar.samples import Samples, Values
 from intaglio.scalar.sweeps import Array
+from intaglio.scalar.trainer import Trainer
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError
 
 EngineName: TypeAlias = Literal["rerolled", "straight", "interpreted"]
@@ -167,6 +169,42 @@ class Program:
             self._diagnose()
             self.engine.update(float(lr))
         return self._results()
+
+    def train(
+        self,
+        values: Values,
+        lr: float | Sequence[float] | Array,
+        *,
+        batch: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Array:
+        """Steps over many samples in order, as a loop over `step` does, bit for bit.
+
+        Samples are read where they lie, `values` may be integers of 8 bits; see `lookup` and `one_hot`.
+
+        Args:
+            values: an array with a sample in each row, or a tuple of such arrays side by side.
+            lr: one rate, or one for each update.
+            batch: update once for so many samples (the last time for what is left): gradients of a batch
+                are added up in the order of its samples, as `backward` does without `zero_grad`.
+            progress: called with the numbers of samples done and in all, several times a second.
+
+        Returns:
+            The outputs of every sample before its update: [samples], or [samples, outputs].
+
+        Raises what the interpreter would raise; parameters are then those before that sample or its batch.
+        """
+        samples = Samples(values, len(self.inputs))
+        results = Trainer(self.engine, samples, self._diagnosed, progress).train(lr, batch)
+        if len(samples):
+            self._values = samples.row(len(samples) - 1)
+            self.engine.set_input(self._values)
+        self._ran = False
+        return results[:, 0] if self._single else results
+
+    def _diagnosed(self, values: Array) -> None:
+        self._values = values
+        self._diagnose()
 
     def _results(self) -> float | tuple[float, ...]:
         if self._single:

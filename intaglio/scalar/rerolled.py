@@ -2,83 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from intaglio.loop.ir import Block, Buffer, Call, If, Program, Slice, Stmt, block
+from intaglio.loop.ir import Block, Call, If, Program, Slice, Stmt, block
 from intaglio.loop.spec import verify
-from intaglio.native.emit import emit_program
 from intaglio.ops.expr import Apply, Const, Read
-from intaglio.scalar.capture import CONST, Trace
+from intaglio.scalar.batches import Batches
+from intaglio.scalar.capture import Trace
 from intaglio.scalar.checking import check
 from intaglio.scalar.dag import Dag
 from intaglio.scalar.engines import Build, Engine, Role, refuse_input_gradient
 from intaglio.scalar.gradient import training_step
+from intaglio.scalar.memory import Library, Memory, moves, read_row, where
 from intaglio.scalar.reroll.raising import PHASES, Raised, Step, raise_dag
+from intaglio.scalar.samples import Samples
+from intaglio.scalar.streaming import training
+from intaglio.scalar.streams import Streams
 from intaglio.scalar.sweeps import Array
 from intaglio.shared import dtypes
 from intaglio.shared.settings import verify_passes
-
-ALIGNMENT = 64
-LONG = 4000
-"""Lines of C beyond which few are loops. Level 1 compiles them in half the time, and they run as fast."""
-
-
-def aligned_zeros(size: int, dtype: type = np.float64) -> Array:
-    """Zeros that start on a cache line."""
-    raw = np.zeros(size * np.dtype(dtype).itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * np.dtype(dtype).itemsize].view(dtype)
-
-
-class Memory:
-    """The arrays of raised programs: one NumPy array per buffer, found by the buffer."""
-
-    def __init__(self) -> None:
-        self.arrays: dict[Buffer, Array] = {}
-
-    def __getitem__(self, buffer: Buffer) -> Array:
-        if buffer not in self.arrays:
-            size = buffer.size
-            assert isinstance(size, int)
-            self.arrays[buffer] = aligned_zeros(max(size, 1), buffer.dtype.numpy.type)
-            if buffer.data is not None:
-                self.arrays[buffer][:] = buffer.data
-        return self.arrays[buffer]
-
-    def changing(self) -> list[Array]:
-        """The arrays that programs write."""
-        return [array for buffer, array in self.arrays.items() if buffer.data is None]
-
-
-class Library:
-    """A compiled loop program and its entry points; buffers lie where `memory` has them."""
-
-    def __init__(self, program: Program, build: Build, memory: Memory) -> None:
-        started = time.perf_counter()
-        self.source = emit_program(program, build.target)
-        emitted = time.perf_counter()
-        long = self.source.count("\n") > LONG
-        self.library = build.shared(self.source, program.name, "fast-compile" if long else "default")
-        self.seconds = {"C": emitted - started, "C compiler": time.perf_counter() - emitted}
-        self.memory = memory
-        fixed = [b for b in program.buffers if b.role != "scratch"]
-        self.position = {b: i for i, b in enumerate(fixed)}
-        self.pointers = (ctypes.c_void_p * (len(fixed) + 1))(
-            *(memory[b].ctypes.data if isinstance(b.size, int) else 0 for b in fixed)
-        )
-        self.program = program
-
-    def entry(self, name: str) -> Any:
-        """A function of (pointers, symbols, pool)."""
-        function: Any = getattr(self.library, f"{self.program.name}_{name}")
-        function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-        function.restype = ctypes.c_int
-        return function
 
 
 def calls(steps: Sequence[Step], phase: int) -> Block:
@@ -147,9 +92,12 @@ class Rerolled(Engine):
         self._entries = [self.main.entry(name) for name in ("forward", "backward", "update", "run")]
         self._rate, self._fault = self.memory[self.raised.rate], self.memory[self.raised.fault]
         self._on_demand: Library | None = None
-        self._fresh = False
-        self._scatter = self._moves(self.dag.inputs)
-        self._leaves = self._moves(np.concatenate([self.dag.parameters, self.dag.inputs]))
+        self._batches: Batches | None = None
+        self.streams = Streams(self.raised, build, self.memory)
+        self._fresh, self._batched = False, False
+        self._scatter = moves(self.raised, self.memory, self.dag.inputs)
+        leaves = np.concatenate([self.dag.parameters, self.dag.inputs])
+        self._leaves = moves(self.raised, self.memory, leaves)
         self._leaf_rows = np.concatenate([trace.parameters, trace.inputs])
         checked = time.perf_counter()
         self.figures.exact, self.figures.deviation = build.exact, check(self)
@@ -172,25 +120,10 @@ class Rerolled(Engine):
         for array, places, which in self._leaves:
             array[places] = data[self._leaf_rows[which]]
 
-    def where(self, row: int) -> tuple[Array, int]:
-        """The array and place of a row."""
-        storage = self.raised.storage
-        return self.memory[self.raised.buffers[int(storage.array[row])]], int(storage.place[row])
-
-    def _moves(self, rows: Array) -> list[tuple[Array, Array | slice, Array | slice]]:
-        """For every array of these rows: the array, the places in it, and which of the rows they are."""
-        storage = self.raised.storage
-        moves = []
-        for number in np.unique(storage.array[rows[rows >= 0]]):
-            mine = np.flatnonzero((rows >= 0) & (storage.array[rows] == number))
-            array = self.memory[self.raised.buffers[int(number)]]
-            moves.append((array, _as_slice(storage.place[rows[mine]]), _as_slice(mine)))
-        return moves
-
     def read_rows(self, rows: Array) -> Array:
         """The numbers of stored rows."""
         numbers = np.empty(len(rows))
-        for array, places, which in self._moves(rows):
+        for array, places, which in moves(self.raised, self.memory, rows):
             numbers[which] = array[places]
         return numbers
 
@@ -199,14 +132,15 @@ class Rerolled(Engine):
             array[places] = values[which]
 
     def _run(self, number: int) -> bool:
-        self._fresh = False
+        self._fresh, self._batched = False, False
         self._entries[number](self.main.pointers, None, None)
         return bool(self._fault[0] == 0)
 
     def forward(self) -> bool:
         return self._run(0)
 
-    def backward(self) -> bool:
+    def backward(self, *, onto: bool = False) -> bool:
+        assert not onto, "loops that add to gradients are those of batches"
         return self._run(1)
 
     def update(self, lr: float) -> None:
@@ -220,26 +154,54 @@ class Rerolled(Engine):
         self._rate[0] = lr
         return self._run(3)
 
+    # Many samples
+
+    def train(self, samples: Samples, first: int, rates: Array, results: Array) -> int:
+        self._fresh, self._batched = False, False
+        self._fault[0] = 0
+        return self.streams.find(training, samples).over("train", samples, first, rates, results)
+
+    @property
+    def batches(self) -> Batches:
+        """The loops that add up gradients, made when first needed."""
+        if self._batches is None:
+            self._batches = Batches(self.trace, self.build, (self.raised, self.memory),
+                                    input_gradients=self.input_gradients)  # fmt: skip
+        return self._batches
+
+    def start_batch(self) -> None:
+        self._batched = True
+        self.batches.start()
+
+    def add_samples(self, samples: Samples, first: int, results: Array) -> int:
+        return self.batches.add(samples, first, results)
+
+    def add_sample(self) -> None:
+        self.batches.add_current()
+
+    def end_batch(self, lr: float) -> None:
+        self.batches.apply(lr)
+
     def _dag_row(self, role: Role, place: int) -> int:
         dag = self.dag
         rows = {"parameter": dag.parameters, "input": dag.inputs, "output": dag.outputs}
         return int(rows[role][place])
 
     def data(self, role: Role, place: int) -> float:
-        return self._read(self._dag_row(role, place))
+        if self._batched and role == "output":
+            return self.batches.read(int(self.batches.dag.outputs[place]))
+        return self.read(self._dag_row(role, place))
 
     def write(self, role: Role, place: int, value: float) -> None:
-        array, index = self.where(self._dag_row(role, place))
+        array, index = where(self.raised, self.memory, self._dag_row(role, place))
         array[index] = value
 
-    def _read(self, row: int) -> float:
-        if self.dag.op[row] == CONST:
-            return float(self.dag.k[row])
-        array, place = self.where(row)
-        return float(array[place])
+    def read(self, row: int) -> float:
+        """The number of a row."""
+        return read_row(self.raised, self.memory, row)
 
     def gradient(self, role: Role, place: int) -> float:
-        dag = self.dag
+        dag = self.batches.dag if self._batched else self.dag
         refuse_input_gradient(role, self.input_gradients)
         rows = {
             "parameter": dag.parameter_gradients,
@@ -249,9 +211,11 @@ class Rerolled(Engine):
         row = int(rows[role][place])
         if row < 0:
             return 0.0
+        if self._batched:
+            return self.batches.read(row)
         if self.raised.facts.deferred[row]:
             self._compute_deferred()
-        return self._read(row)
+        return self.read(row)
 
     def _compute_deferred(self) -> None:
         """Store the gradients that updates compute by themselves."""
@@ -264,10 +228,3 @@ class Rerolled(Engine):
             self._gradients = self._on_demand.entry("gradients")
         self._gradients(self._on_demand.pointers, None, None)
         self._fresh = True
-
-
-def _as_slice(places: Array) -> Array | slice:
-    """Places as a slice where they follow one another."""
-    first = int(places[0])
-    follow = bool((np.diff(places) == 1).all())
-    return slice(first, first + len(places)) if follow else places.astype(np.intp)

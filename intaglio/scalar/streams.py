@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intaglio.loop.spec import verify
+from intaglio.scalar.memory import Library, Memory
 from intaglio.scalar.reroll.raising import Raised
-from intaglio.scalar.rerolled import Library, Memory
 from intaglio.scalar.samples import Samples, Source
 from intaglio.scalar.streaming import Stream
 from intaglio.scalar.sweeps import Array

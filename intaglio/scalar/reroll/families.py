@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from intaglio.scalar.dag import LARGEST, ON_DEMAND, UPDATING, Dag
-from intaglio.scalar.operators import ADD, COPY, FOLD, PARTIAL
+from intaglio.scalar.dag import APPLYING, LARGEST, ON_DEMAND, UPDATING, Dag
+from intaglio.scalar.operators import ADD, COPY, FOLD, PARTIAL, UPDATE
 from intaglio.scalar.reroll.repeats import find_repeats
 from intaglio.scalar.sweeps import Array
 
@@ -87,7 +87,17 @@ def analyse(dag: Dag) -> Facts:
     classes[[ADD, COPY]] = FOLD
     dag.sweep("colours", dag.k, dag.terms, stored, classes, dag.phase, origin, home, colour, fine, seen,
               seen_fine)  # fmt: skip
+    _part_updates(dag, fine)
     return Facts(stored, deferred, level, colour, fine, seen)
+
+
+def _part_updates(dag: Dag, fine: Array) -> None:
+    """Parameters whose summed gradients are computed differently are updated in loops of their own."""
+    summed = np.flatnonzero((dag.op == UPDATE) & (dag.k == 1))
+    by_leaf = np.zeros(len(dag), np.uint64)
+    by_leaf[dag.a[summed]] = fine[summed]
+    applied = np.flatnonzero(dag.phase == APPLYING)
+    fine[applied] ^= by_leaf[dag.b[applied]]
 
 
 def kept_rows(dag: Dag) -> Array:

@@ -35,7 +35,7 @@ def name_arrays(dag: Dag, storage: Storage, work: list[tuple[Family, Body | None
         op = int(dag.op[row])
         if op == PARAM:
             bases[number] = "w" if number in weights else "b" if number in biases else "p"
-        elif op == INPUT:
+        elif op == INPUT and dag.of[row] < 0:
             bases[number] = "x"
         elif number not in many:
             bases[number] = SCALARS

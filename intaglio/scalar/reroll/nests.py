@@ -42,7 +42,7 @@ def compose(op: int, k: float, parts: list[Expr], rate: Buffer) -> Expr:
     if op == ops.POW:
         return apply("pow", parts[0], Const(k, F64))
     if op == ops.UPDATE:
-        return parts[0] - Read(rate, (0,), F64) * parts[1]
+        return parts[1] if k else parts[0] - Read(rate, (0,), F64) * parts[1]
     return SIMPLE[op](*parts)
 
 

@@ -12,7 +12,7 @@ from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Stmt, Store, block, walk
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.scalar.capture import CONST, INPUT, PARAM
-from intaglio.scalar.dag import BACKWARD, FORWARD, ON_DEMAND, UPDATING, Dag
+from intaglio.scalar.dag import APPLYING, BACKWARD, FORWARD, ON_DEMAND, UPDATING, Dag
 from intaglio.scalar.operators import FOLD, PARTIAL, UPDATE
 from intaglio.scalar.reroll.addresses import Addresses, Domain, Tables, variables
 from intaglio.scalar.reroll.bodies import Body, Literal, Slot, Template, body_of
@@ -270,7 +270,10 @@ class _Raiser:
                 rows = body.slots[template.number]
                 return "constant" if self.dag.op[rows.flat[0]] == CONST else self.buffer(rows).name
             parts = [text(part) for part in template.parts]
-            return FORMULAS.get(template.op, "{0}").format(*parts, k=f"{template.k:g}")
+            formula = FORMULAS.get(template.op, "{0}")
+            if template.op == UPDATE and template.k:
+                formula = "{1}"
+            return formula.format(*parts, k=f"{template.k:g}")
 
         result = self.buffer(target_rows(self.dag, family.rows)).name
         value = text(body.value)
@@ -312,4 +315,5 @@ def _runs(places_: Array, size: int) -> list[tuple[int, int]]:
     return [(int(part[0]), len(part)) for part in np.split(places_, breaks)]
 
 
-PHASES = {"forward": FORWARD, "backward": BACKWARD, "update": UPDATING, "gradients": ON_DEMAND}
+PHASES = {"forward": FORWARD, "backward": BACKWARD, "update": UPDATING, "gradients": ON_DEMAND,
+          "apply": APPLYING}  # fmt: skip
