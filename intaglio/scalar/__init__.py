@@ -2,7 +2,7 @@
 
 from intaglio.scalar import nn
 from intaglio.scalar.capture import tracing
-from intaglio.scalar.draw import draw
+from intaglio.scalar.drawing import draw
 from intaglio.scalar.program import Program, compile
 from intaglio.scalar.samples import lookup, one_hot
 from intaglio.scalar.value import Value

@@ -157,20 +157,20 @@ def _foreign(outputs: Sequence[Any]) -> _Nodes:
     """Values of any kind are numbered as they are met."""
     order = list(dict.fromkeys(outputs))
     index = {value: number for number, value in enumerate(order)}
-    operands: list[tuple[Any, ...]] = []
+    below: list[tuple[Any, ...]] = []
     for value in order:
-        operands.append(_operands(value))
-        for child in operands[-1]:
+        below.append(operands(value))
+        for child in below[-1]:
             if child not in index:
                 index[child] = len(order)
                 order.append(child)
-    flat = np.fromiter(map(index.__getitem__, chain.from_iterable(operands)), np.int32)
+    flat = np.fromiter(map(index.__getitem__, chain.from_iterable(below)), np.int32)
     unknown = np.full(len(order), -1, np.int64)
 
     def rows(values: Sequence[Any]) -> Array:
         return np.array([index.get(value, -1) for value in values], np.int32)
 
-    return _Nodes(order, _split(order, operands, flat), unknown, rows)
+    return _Nodes(order, _split(order, below, flat), unknown, rows)
 
 
 def _split(order: list[Any], operands: list[tuple[Any, ...]], flat: Array) -> _Children:
@@ -185,7 +185,7 @@ def _split(order: list[Any], operands: list[tuple[Any, ...]], flat: Array) -> _C
     return _Children(first, second, counts)
 
 
-def _operands(value: Any) -> tuple[Any, ...]:
+def operands(value: Any) -> tuple[Any, ...]:
     """The operands in the order of the operator: a set's come from the closure of `_backward`."""
     prev = value._prev
     if isinstance(prev, tuple):
