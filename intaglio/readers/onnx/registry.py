@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -89,6 +90,10 @@ class OnnxCall:
         if value is None:
             raise ArgumentError(f"{self.node.op_type}: attribute {name!r} is missing")
         return value
+
+    def afford(self, *extents: int) -> None:
+        """Account for an array that is about to be computed. Raises OverBudget when it is too large."""
+        self.importer.budget.allocate(self.node.op_type, 8 * math.prod(max(extent, 0) for extent in extents))
 
     def static(self, operand: Operand | None, what: str) -> Array:
         """An operand that must be known at import. Raises UnsupportedError when it is not."""

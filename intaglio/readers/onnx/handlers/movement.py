@@ -88,6 +88,7 @@ def concat(call: OnnxCall, *inputs: Operand) -> Any:
     axis = call.required("axis")
     axis = axis + len(inputs[0].shape) if axis < 0 else axis
     if is_symbolic(*inputs):
+        call.afford(sum(int(np.prod(x.shape)) for x in inputs))
         return np.concatenate([np.asarray(x, object) for x in inputs], axis)
     return inputs[0] if len(inputs) == 1 else lookup("concat")(*inputs, axis=axis)
 
@@ -150,6 +151,7 @@ def gather(call: OnnxCall, x: Operand, indices: Operand) -> Any:
     axis = call.attr("axis", 0)
     axis = axis + len(x.shape) if axis < 0 else axis
     if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray):
+        call.afford(indices.size, x.size // max(x.shape[axis], 1))
         return np.asarray(np.take(x, indices, axis), x.dtype)
     x = call.importer.as_value(x)
     return indexing.get_items(x, [None] * axis + [call.importer.as_value(indices)])
@@ -176,6 +178,7 @@ def split(call: OnnxCall, x: Operand, sizes: Operand | None = None) -> Any:
 def tile(call: OnnxCall, x: Operand, repeats: Operand) -> Any:
     counts = call.ints(repeats, "the repeats")
     if isinstance(x, np.ndarray):
+        call.afford(x.size, *counts)
         return np.tile(x, counts)
     spread = tuple(e for extent in x.shape for e in (1, extent))
     wide = tuple(e for count, extent in zip(counts, x.shape, strict=True) for e in (count, extent))

@@ -16,6 +16,8 @@ from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike
 
+MAX_EXTENT = 1 << 24
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,6 +86,8 @@ def weighted_taps(at: Array, extent: int, scale: float, settings: Settings) -> T
     shrink = min(scale, 1.0) if settings.antialias else 1.0
     linear = settings.mode == "linear"
     reach = (1 if linear else 2) / shrink
+    if len(at) * 2 * reach > MAX_EXTENT:
+        raise ShapeError(f"Resize: {len(at)} sums of {2 * reach:.3g} elements each are too many")
     first = np.floor(at - reach) + 1
     index = first[:, None] + np.arange(math.ceil(2 * reach) + 1)
     distance = np.abs(index - at[:, None]) * shrink
@@ -119,6 +123,8 @@ def _along(x: Any, one: Axis, settings: Settings) -> Any:
             f"Resize: axis {one.axis} goes from {one.extent} to {one.wanted} elements",
             hint="give the symbols fixed sizes with shapes=",
         )
+    if not 0 <= one.wanted <= MAX_EXTENT:
+        raise ShapeError(f"Resize: axis {one.axis} would have {one.wanted} elements, at most {MAX_EXTENT}")
     at = source_places(one, one.extent, one.wanted, settings.coordinates)
     if settings.mode == "nearest":
         index = np.clip(nearest_places(at, settings.nearest, one.scale), 0, one.extent - 1)

@@ -101,6 +101,7 @@ def concat_from_sequence(call: OnnxCall, sequence: Sequence) -> Any:
     if call.attr("new_axis", 0):
         return stack(call.importer, elements, axis)
     if all(map(is_known, elements)):
+        call.afford(sum(x.size for x in elements))
         return np.concatenate(elements, axis)
     values = [call.importer.as_value(x) for x in elements]
     return values[0] if len(values) == 1 else lookup("concat")(*values, axis=_axis(axis, values[0].type.rank))
