@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable
 
 import onnx
@@ -34,8 +35,9 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
         model.ParseFromString(data)
     except DecodeError:
         return _bytes(rng, data, other)
+    edits = GENTLE if rng.random() < 0.5 else EDITS
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
-        rng.choice(EDITS)(rng, model)
+        rng.choice(edits)(rng, model)
     try:
         return model.SerializeToString()
     except (ValueError, DecodeError):
@@ -281,6 +283,68 @@ def _nest(rng: random.Random, model: onnx.ModelProto) -> None:
     model.graph.CopyFrom(inner)
 
 
+def _alike(rng: random.Random, model: onnx.ModelProto) -> None:
+    """Another operator of the same kind."""
+    for node in rng.sample(list(model.graph.node), min(8, len(model.graph.node))):
+        kind = next((kind for kind in ALIKE if node.op_type in kind), None)
+        if kind is not None:
+            node.op_type = rng.choice(kind)
+            return
+
+
+def _chain(rng: random.Random, model: onnx.ModelProto) -> None:
+    """One more operator between a value and one of its readers."""
+    nodes = model.graph.node
+    k = rng.randrange(len(nodes)) if nodes else 0
+    if not nodes or not any(nodes[k].input):
+        return
+    place = rng.choice([p for p, name in enumerate(nodes[k].input) if name])
+    name, made = nodes[k].input[place], f"link{len(nodes)}_{k}"
+    kind = rng.choice(ALIKE)
+    operands = [name] if kind is ALIKE[0] else [name, rng.choice((name, name, *_names(model)))]
+    nodes[k].input[place] = made
+    nodes.insert(k, helper.make_node(rng.choice(kind), operands, [made]))
+
+
+def _result(rng: random.Random, model: onnx.ModelProto) -> None:
+    """An inner value becomes a result, too."""
+    name = rng.choice(_names(model))
+    if name and all(o.name != name for o in model.graph.output):
+        model.graph.output.add().name = name
+
+
+def _values(rng: random.Random, model: onnx.ModelProto) -> None:
+    """Other numbers in a weight."""
+    weights = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and t.raw_data]
+    if weights:
+        tensor = rng.choice(weights)
+        count = len(tensor.raw_data) // 4
+        numbers = [rng.choice((*FLOATS, rng.gauss(0, 1))) for _ in range(min(count, 4))]
+        at = rng.randrange(count - len(numbers) + 1)
+        data = struct.pack(f"{len(numbers)}f", *numbers)
+        tensor.raw_data = tensor.raw_data[: 4 * at] + data + tensor.raw_data[4 * at + len(data) :]
+
+
+def _extent(rng: random.Random, model: onnx.ModelProto) -> None:
+    """Another size of an input's axis, or a symbol."""
+    if model.graph.input:
+        dims = rng.choice(model.graph.input).type.tensor_type.shape.dim
+        if dims:
+            dim = rng.choice(dims)
+            if rng.random() < 0.5:
+                dim.dim_param = rng.choice(("batch", "n"))
+            else:
+                dim.dim_value = rng.choice((0, 1, 2, 3, 5))
+
+
+ALIKE = (
+    ("Relu", "Exp", "Neg", "Abs", "Sqrt", "Tanh", "Sigmoid", "Identity", "Softplus", "Erf", "Log", "Floor",
+     "Sign", "Reciprocal", "Elu", "Softmax", "LogSoftmax", "HardSigmoid", "Transpose", "Ceil", "Gelu"),
+    ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "MatMul", "Mean", "Sum", "PRelu", "Equal"),
+    ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
+     "ReduceLogSumExp", "ReduceSumSquare", "ReduceLogSum", "ArgMax", "ArgMin"),
+)  # fmt: skip
+GENTLE = (_alike, _alike, _chain, _chain, _result, _values, _extent, _attribute)
 EDITS: tuple[Callable[[random.Random, onnx.ModelProto], None], ...] = (
     _rewire, _rewire, _outputs, _operator, _operator, _count, _attribute, _attribute, _attribute, _tensor,
     _tensor, _interface, _rename, _versions, _insert, _insert, _nest,
