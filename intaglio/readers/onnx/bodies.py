@@ -118,6 +118,9 @@ def shape_value(graph: Graph, extents: Array) -> Value:
     return emit(graph, "reshape", [whole], shape=extents.shape)[0]
 
 
-def first_rows(x: Value, count: Value) -> Value:
-    """The first rows of a tensor, as many as a number computed at run time says."""
-    raise UnsupportedError(f"{x} has a number of rows that is computed at run time ({count})")
+def first_rows(importer: Importer, x: Value, count: Value, most: int, what: str) -> Value:
+    """The first rows of a tensor, at most `most`; how many is computed at run time and becomes a symbol."""
+    if most == 0:
+        return zeros(x.graph, TensorType(x.dtype, (0, *x.shape[1:])))
+    symbol = importer.new_symbol(f"n_{what}", most)
+    return emit(x.graph, "prefix", [x, count], extent=symbol)[0]

@@ -229,6 +229,15 @@ class Importer:
             self.symbols[name] = var_index(Var(name, 1, self.bounds.get(name)))
         return self.symbols[name]
 
+    def new_symbol(self, wanted: str, most: int) -> IndexLike:
+        """A symbol for a size that is found at run time."""
+        name, k = wanted, 0
+        while name in self.symbols:
+            k += 1
+            name = f"{wanted}_{k}"
+        self.symbols[name] = var_index(Var(name, 0, most))
+        return self.symbols[name]
+
     def nodes(self, proto: onnx.GraphProto) -> None:
         """Import every node, in the file's order, which must be an order of execution."""
         if id(proto) not in self.checked:

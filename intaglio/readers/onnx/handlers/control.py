@@ -33,7 +33,7 @@ from intaglio.readers.onnx.bodies import (
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
-from intaglio.shared.index import IndexLike
+from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.types import TensorType
 
 if TYPE_CHECKING:
@@ -265,7 +265,9 @@ def _while(
     done, _, *results = emit(
         graph, "while_loop", [*first, *constants], cond=test, body=body, n_carry=len(first)
     )
-    rows = [first_rows(result, done) for result in results[len(carried) :]]
+    most = buffers[0].shape[0] if buffers else 0
+    assert isinstance(most, int)
+    rows = [first_rows(call.importer, r, done, most, "steps") for r in results[len(carried) :]]
     return *results[: len(carried)], *rows
 
 
@@ -279,13 +281,14 @@ def _test(body: Graph, limit: int | None, carries: int) -> Graph:
     return test
 
 
-def _capacity(count: Count) -> IndexLike:
-    if count is None or isinstance(count, Value):
+def _capacity(count: Count) -> int:
+    most = None if count is None or isinstance(count, Value) else upper(count)
+    if most is None:
         raise UnsupportedError(
             "Loop: it stacks results, and nothing known at import limits its number of steps",
             hint="fix the number of steps: load(..., values=...)",
         )
-    return count
+    return most
 
 
 def _number(graph: Graph, count: IndexLike) -> Value:
