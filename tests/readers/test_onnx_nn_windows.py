@@ -54,7 +54,8 @@ ALIGNED = {
 }  # fmt: skip
 OFFSETS = f32(1, 2 * 4, 4, 5)
 REFERENCE_ONLY = {
-    "deformed": case("DeformConv", f32(1, 4, 5, 6), f32(2, 2, 2, 2), OFFSETS, f32(2), f32(1, 4, 4, 5), group=2),
+    "deformed": case("DeformConv", f32(1, 4, 5, 6), f32(2, 2, 2, 2), OFFSETS, f32(2), f32(1, 4, 4, 5),
+                     group=2),
     "columns": case("Col2Im", f32(2, 12, 6), np.array([4, 5]), np.array([2, 3]), known=(1, 2),
                     strides=[2, 1]),
     "unpooled": case("MaxUnpool", np.array([[[[1, 2], [3, 4]]]], np.float32),

@@ -49,7 +49,7 @@ def _by_elimination(call: OnnxCall, x: Any, n: int) -> Any:
 
     def step(carry: list[Any], row: list[Any], _: list[Any]) -> tuple[list[Any], list[Any]]:
         matrix, total = carry
-        k, index = row[0], iota_like(x, (1, n), 1)
+        k, index = row[0], iota_like(matrix, (1, n), 1)
         rows, columns = reshape(index, (1, n, 1)), reshape(index, (1, 1, n))
         size = prim.where(prim.lt(index, k), -1, prim.abs(_picked(matrix, columns, k, 2)))
         best = reshape(prim.argmax(size, axes=(1,)), (count, 1, 1))
