@@ -168,6 +168,7 @@ class conv(Convolution):
     formula = "y[n,o,*p] += x[n,c,*q] * w[o,c,*r]"
     ref = _conv
     grad = _conv_gradient
+    accepts = "number"
     samples = (
         (
             [(2, 3, 5, 6), (4, 3, 3, 2)],
