@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from recipe_cases import AVX2, AVX512, program_of, run, types_of
 
+from intaglio.loop.text import print_program
 from intaglio.ops.registry import lookup
 from intaglio.shared.dtypes import f32
 from intaglio.shared.index import variable
@@ -39,6 +40,8 @@ CASES = [
     (2, 3, 4, (5, 6, 7), (3, 2, 3), window(3, padding=(1, 1))),
     (1, 2, 4, (70, 90), (3, 3), window(2, padding=(1, 1))),
     (2, 2, 4, (8, 8), (3, 3), window(2, padding=(-1, -1))),
+    (1, 1, 12, (220,), (100,), window(1, stride=120)),
+    (2, 2, 8, (24, 24), (12, 12), window(2, stride=12)),
 ]
 
 
@@ -83,3 +86,12 @@ def test_symbolic_batch():
 def test_gradient_of_the_weights(case):
     x, w, g, attrs = arrays(case)
     check("conv_dw", x, g, {**attrs, "kernel": w.shape[2:]}, AVX512)
+
+
+def test_long_strides_are_not_written_out() -> None:
+    x, w = (TensorType(f32, shape) for shape in ((1, 1, 640), (258, 1, 256)))
+    program = program_of("conv", [x, w], window(1, stride=128), AVX512)
+    assert program is not None
+    assert len(print_program(program).splitlines()) < 200
+    padded = window(1, stride=128, padding=(64, 64))
+    assert program_of("conv", [x, w], padded, AVX512) is None

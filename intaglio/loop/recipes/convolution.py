@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from intaglio.loop.recipes.anchor import Anchor, Nest
-from intaglio.loop.recipes.axes import Contraction, Factor
+from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
-from intaglio.loop.recipes.geometry import SPATIAL, Geometry, ImageTiles
+from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
 from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
+from intaglio.ops.expr import Expr
 from intaglio.shared.target import Target
+
+WRITTEN_OUT = 192
+"""Taps and planes along strided axes; image tiles write each one out, so that many make long code."""
 
 
 def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
@@ -25,8 +31,15 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
     if lanes_ < 4 or len(dtypes) > 1 or not anchor.dtype.is_float:
         return None
     geometry = Geometry.of(anchor)
-    if all(w == Window(w.size, w.size, 1) for w in geometry.windows) and geometry.groups == 1:
-        return _pointwise(anchor, geometry, target)
+    windows = geometry.windows
+    strided = [w for w in windows if w.stride > 1]
+    long = prod(w.kernel for w in strided) + prod(w.phases for w in strided) > WRITTEN_OUT
+    pointwise = all(w == Window(w.size, w.size, 1) for w in windows)
+    inside = all(w.spread == 1 and w.last < w.size and not w.low for w in windows)
+    if geometry.groups == 1 and (pointwise or (inside and long)):
+        return _contraction(anchor, geometry, target)
+    if long:
+        return None
     plans: list[ImageTiles] = [
         WideTiles(anchor, geometry, target, lanes_),
         TurnedTiles(anchor, geometry, target, lanes_),
@@ -34,11 +47,21 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
     return min(plans, key=lambda plan: plan.cycles).nest()
 
 
-def _pointwise(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
-    """A kernel of one tap is a contraction of channels."""
-    source, axes = anchor.operands[0], SPATIAL[: len(geometry.windows)]
-    still = tuple(0 for _ in axes)
-    left = Factor("oc", lambda env: geometry.weight(0, env["o"], env["c"], still))
-    right = Factor.operand(source, "nc" + axes)
+def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
+    """A kernel of one tap is a contraction of channels; one of windows without padding, of taps too."""
+    source, windows = anchor.operands[0], geometry.windows
+    axes, taps = SPATIAL[: len(windows)], TAPS[: len(windows)]
+
+    def read(env: Env) -> Expr:
+        places = (
+            env[p] * w.stride + env[u] * w.dilation for p, u, w in zip(axes, taps, windows, strict=True)
+        )
+        return source[(env["n"], env["c"], *places)]
+
+    left = Factor(
+        "oc" + taps, lambda env: geometry.weight(0, env["o"], env["c"], tuple(env[u] for u in taps))
+    )
+    right = Factor("nc" + axes + taps, read)
     extents = dict(zip("no" + axes, anchor.result.shape, strict=True)) | {"c": geometry.ins}
+    extents |= {u: w.kernel for u, w in zip(taps, windows, strict=True)}
     return best_plan(Contraction.made(anchor, left, right, "no" + axes, extents), target)

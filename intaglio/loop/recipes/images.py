@@ -47,6 +47,11 @@ class Window:
         return self.out + self.reach
 
     @property
+    def last(self) -> int:
+        """The last source place that is read, counted as if there were no padding."""
+        return (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation
+
+    @property
     def phases(self) -> int:
         """Planes that taps read."""
         return min(self.stride, (self.kernel - 1) * self.dilation + 1)
