@@ -24,7 +24,7 @@ from intaglio.loop.ir import (
 from intaglio.ops.expr import Apply, Expr, IndexValue, Read
 from intaglio.ops.movement import flat_index
 from intaglio.shared import index as indices
-from intaglio.shared.index import Div, Dynamic, Index, IndexLike, Max, Min, Mod, Product, Var
+from intaglio.shared.index import Div, Dynamic, Index, IndexLike, Max, Min, Mod, Product, Var, var_index
 
 Env = Mapping[Var, IndexLike]
 Buffers = Mapping[Buffer, Buffer]
@@ -40,6 +40,23 @@ def origin(place: Slice) -> tuple[IndexLike, ...]:
     if not place.buffer.shape:
         return ()
     return (*(0 for _ in place.buffer.shape[1:]), place.offset)
+
+
+def direction(index: IndexLike, var: Var) -> int | None:
+    """1 where an index never falls as a variable grows, -1 where it never rises, 0 without it, else None."""
+    ways = set()
+    for atom, coef in index.terms if isinstance(index, Index) else ():
+        if isinstance(atom, Var):
+            way: int | None = int(atom == var)
+        elif isinstance(atom, Div) and isinstance(atom.den, int):
+            way = direction(atom.num, var)
+        else:
+            way = None if var in index_variables(var_index(atom)) else 0
+        if way is None:
+            return None
+        ways.add(way if coef > 0 else -way)
+    ways.discard(0)
+    return None if len(ways) > 1 else next(iter(ways), 0)
 
 
 def dynamics(index: IndexLike) -> Iterator[Dynamic]:

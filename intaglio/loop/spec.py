@@ -108,9 +108,9 @@ class _Scope:
     def highest(self, index: IndexLike) -> IndexLike:
         """A bound from above: loop variables with symbolic limits become the limit, innermost first."""
         for var, (first, last) in reversed(self.limits.items()):
-            coef = index.coefficient(var) if isinstance(index, Index) else None
-            if coef is not None:
-                index = substitute(index, {var: last if coef > 0 else first})
+            way = places.direction(index, var)
+            if way:
+                index = substitute(index, {var: last if way > 0 else first})
         return _without_quotients(index)
 
     def inside(self, place: IndexLike, extent: IndexLike) -> bool:

@@ -32,7 +32,7 @@ from intaglio.readers.onnx.bodies import (
 )
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
-from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
+from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.types import TensorType
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 1024
 """Steps of a loop that may be written out."""
+FIX_CONDITION = "fix what the condition depends on: load(..., values=...)"
 TRUE = np.asarray(True)
 NUMBER = TensorType(dtypes.i64, ())
 
@@ -55,13 +56,17 @@ def if_(call: OnnxCall, condition: Operand) -> Any:
     results: list[list[Any]] = []
     for name, proto in zip(("then", "orelse"), branches, strict=True):
         with importer.frames.inner(name) as frame:
-            results.append(importer.subgraph(proto, ()))
+            try:
+                results.append(importer.subgraph(proto, ()))
+            except IntaglioError as error:
+                error.hint = error.hint or f"if that branch is never taken, {FIX_CONDITION}"
+                raise
             frames.append(frame)
     structures = [[structure_of(r) for r in found] for found in results]
     if structures[0] != structures[1]:
         raise UnsupportedError(
             "If: the branches give sequences of different lengths, or an optional that only one of them has",
-            hint="fix what the condition depends on: load(..., values=...)",
+            hint=FIX_CONDITION,
         )
     leaves = [[leaf for r in found for leaf in leaves_of(r)] for found in results]
     chosen = _chosen(call, scalar(importer.as_value(condition)), frames, *leaves)
@@ -88,7 +93,7 @@ def _chosen(
         if first.type != second.type:
             raise UnsupportedError(
                 f"If: one branch gives {first.type}, the other {second.type}",
-                hint="fix what the condition depends on: load(..., values=...)",
+                hint=FIX_CONDITION,
             )
     then_, orelse_ = (frame.graph for frame in frames)
     results = iter(emit(importer.graph, "cond", [predicate, *captured], then=then_, orelse=orelse_))
@@ -184,7 +189,7 @@ def _written_out(
             raise UnsupportedError(
                 "Loop: shapes or sequences change from step to step, and whether there is a next one is "
                 "computed at run time",
-                hint="fix what the condition depends on: load(..., values=...)",
+                hint=FIX_CONDITION,
             )
         condition = condition if is_known(condition) else TRUE
     if step:
