@@ -93,6 +93,44 @@ def test_scales_that_must_stay(case: str) -> None:
     assert fold_scale_axis(graph) is graph
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_scale_of_channels_in_front_folds_into_a_padded_convolution(groups: int) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4, 5, 5)), "x")
+    scaled = (x * array(4, 1, 1)) / array(1, 4, 1, 1) * 3.0
+    graph.set_outputs([conv(scaled, graph.constant(array(8, 4 // groups, 3, 3)), groups)])
+    after = fold_scale_axis(graph)
+    verify(after)
+    assert names(after) == ["conv"]
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=20000)
+
+
+def test_a_scale_of_rows_in_front_folds_into_a_contraction() -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (3, 2, 4)), "x")
+    scale = array(3, 1, 4)
+    graph.set_outputs([prim.dot(x * scale, graph.constant(array(4, 5, 3)), spec="amk,kna->mn")])
+    after = fold_scale_axis(graph)
+    assert names(after) == ["dot"]
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=20000)
+
+
+@pytest.mark.parametrize(
+    "case", ["shift", "other axis", "other reader", "result", "batched axis", "overflow", "dividend"]
+)
+def test_scales_in_front_that_must_stay(case: str) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (3, 2, 4)), "x")
+    w = graph.constant(array(3, 4, 5) * np.float32(1e30 if case == "overflow" else 1))
+    factor = {"other axis": array(1, 2, 1), "batched axis": array(3, 1, 1), "overflow": array(4) * 1e30}
+    other = factor.get(case, array(4)).astype(np.float32)
+    y = x + other if case == "shift" else other / x if case == "dividend" else x * other
+    outputs = [prim.dot(y, w, spec="amk,akn->amn")]
+    outputs += [y] if case == "result" else [prim.exp(y)] if case == "other reader" else []
+    graph.set_outputs(outputs)
+    assert fold_scale_axis(graph) is graph
+
+
 @pytest.mark.parametrize("biases", [(True, True, True), (True, False, True)])
 def test_matmuls_of_one_input_become_one(biases: tuple[bool, ...]) -> None:
     graph = Graph()
