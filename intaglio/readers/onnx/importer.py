@@ -253,6 +253,8 @@ class Importer:
             self.budget.operator("the model")
             given = [self.lookup(name, f"input of {place}") if name else None for name in node.input]
             inputs, elements = split_elements(node, given)
+            if not domain and domain not in self.versions:
+                raise FileFormatError("the model does not say which operator set it uses")
             version = self.versions.get(domain, 1)
             handler = find_handler(domain, node.op_type, version)
             check_node(node, domain, version, inputs)
