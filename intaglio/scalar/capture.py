@@ -24,6 +24,9 @@ from intaglio.shared.errors import ArgumentError, TraceError, UnsupportedError
 CONST, PARAM, INPUT = 0, 17, 18
 """Kinds of leaves, in the same column as the operators."""
 
+MOST_SPARSE = 8
+"""Values are found by a table of births while so few of them in one are part of the graph."""
+
 _ATTRIBUTES = ("data", "grad", "_prev", "_op")
 
 
@@ -70,13 +73,14 @@ def capture(outputs: Sequence[Any], inputs: Sequence[Any], parameters: Sequence[
         UnsupportedError: an operator that is not known.
     """
     for role, values in (("output", outputs), ("input", inputs), ("parameter", parameters)):
-        _check_values(role, values)
+        _check_values(role, values, own=isinstance(outputs[0], Value))
     _check_leaves(inputs, parameters)
     with tracing():
         nodes = _own(outputs) if all(type(v) is Value for v in outputs) else _foreign(outputs)
         order = nodes.order
-        kinds: dict[str, int] = {}
-        ops = np.fromiter((kinds.setdefault(v._op, len(kinds)) for v in order), np.int32, len(order))
+        name = attrgetter("_op")
+        kinds = {op: number for number, op in enumerate(dict.fromkeys(map(name, order)))}
+        ops = np.fromiter(map(kinds.__getitem__, map(name, order)), np.int32, len(order))
         data = _numbers(order)
         roots, ins, params = (nodes.rows(values) for values in (outputs, inputs, parameters))
         children, born = nodes.children, nodes.born
@@ -86,13 +90,22 @@ def capture(outputs: Sequence[Any], inputs: Sequence[Any], parameters: Sequence[
     return _fold_constants(_in_order(op, k, born, children, roots, ins, params))
 
 
-def _check_values(role: str, values: Sequence[Any]) -> None:
+def _check_values(role: str, values: Sequence[Any], *, own: bool) -> None:
+    if own and set(map(type, values)) <= {Value}:
+        return
     for place, value in enumerate(values):
         if type(value) is not Value and not all(hasattr(value, name) for name in _ATTRIBUTES):
             raise ArgumentError(f"compile: {role} {place} is a {type(value).__name__}, not a Value")
+        if isinstance(value, Value) != own:
+            kind = f"{type(value).__module__}.{type(value).__name__}"
+            raise ArgumentError(f"compile: {role} {place} is a {kind}, unlike output 0",
+                                hint="a graph is made of the values of one package")  # fmt: skip
 
 
 def _check_leaves(inputs: Sequence[Any], parameters: Sequence[Any]) -> None:
+    leaves = [*inputs, *parameters]
+    if len(set(leaves)) == len(leaves) and not any(map(attrgetter("_prev"), leaves)):
+        return
     seen: dict[Any, str] = {}
     for role, values in (("input", inputs), ("parameter", parameters)):
         for place, value in enumerate(values):
@@ -127,6 +140,7 @@ class _Nodes:
 
 def _own(outputs: Sequence[Any]) -> _Nodes:
     """Values of this package are numbered by their birth."""
+    birth, prev = attrgetter("_order"), attrgetter("_prev")
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
     order: list[Any] = []
     while stack:
@@ -136,21 +150,38 @@ def _own(outputs: Sequence[Any]) -> _Nodes:
             if child not in seen:
                 seen.add(child)
                 stack.append(child)
-    birth, prev = attrgetter("_order"), attrgetter("_prev")
+    del seen
     born = np.fromiter(map(birth, order), np.int64, len(order))
-    operands = list(map(prev, order))
-    flat = np.fromiter(map(birth, chain.from_iterable(operands)), np.int64)
-    by_birth = np.argsort(born)
-    sorted_births = born[by_birth]
-    flat = by_birth[np.searchsorted(sorted_births, flat)].astype(np.int32)
+    number = _numbering(born)
+    flat = number(np.fromiter(map(birth, chain.from_iterable(map(prev, order))), np.int64))
 
     def rows(values: Sequence[Any]) -> Array:
-        known = np.array([v in seen for v in values], bool)
-        births = np.array([v._order if k else sorted_births[0] for v, k in zip(values, known, strict=True)])
-        found = by_birth[np.searchsorted(sorted_births, births.astype(np.int64))]
-        return np.where(known, found, -1).astype(np.int32)
+        return number(np.fromiter(map(birth, values), np.int64, len(values)))
 
-    return _Nodes(order, _split(order, operands, flat), born, rows)
+    return _Nodes(order, _split(order, prev, flat), born, rows)
+
+
+def _numbering(born: Array) -> Callable[[Array], Array]:
+    """A function from births to the places they have in `born`, -1 for births that are not there."""
+    first, span = int(born.min()), int(born.max() - born.min()) + 1
+    if span > MOST_SPARSE * len(born):
+        order = np.argsort(born)
+        ranked = born[order]
+
+        def search(births: Array) -> Array:
+            at = order[np.minimum(np.searchsorted(ranked, births), len(order) - 1)]
+            return np.where(born[at] == births, at, -1).astype(np.int32)
+
+        return search
+    table = np.full(span + 1, -1, np.int32)
+    table[born - first] = np.arange(len(born), dtype=np.int32)
+
+    def look_up(births: Array) -> Array:
+        births = births - first
+        found: Array = table[np.where((births >= 0) & (births < span), births, span)]
+        return found
+
+    return look_up
 
 
 def _foreign(outputs: Sequence[Any]) -> _Nodes:
@@ -170,11 +201,11 @@ def _foreign(outputs: Sequence[Any]) -> _Nodes:
     def rows(values: Sequence[Any]) -> Array:
         return np.array([index.get(value, -1) for value in values], np.int32)
 
-    return _Nodes(order, _split(order, below, flat), unknown, rows)
+    return _Nodes(order, _split(order, dict(zip(order, below, strict=True)).__getitem__, flat), unknown, rows)
 
 
-def _split(order: list[Any], operands: list[tuple[Any, ...]], flat: Array) -> _Children:
-    counts = np.fromiter(map(len, operands), np.int64, len(order))
+def _split(order: list[Any], below: Callable[[Any], tuple[Any, ...]], flat: Array) -> _Children:
+    counts = np.fromiter(map(len, map(below, order)), np.int8, len(order))
     if counts.max() > 2:
         value = order[int(counts.argmax())]
         raise UnsupportedError(f"compile: the operator {value._op!r} has {int(counts.max())} operands")
@@ -204,7 +235,7 @@ def operands(value: Any) -> tuple[Any, ...]:
 
 def _numbers(order: list[Any]) -> Array:
     try:
-        return np.fromiter((v.data for v in order), np.float64, len(order))
+        return np.fromiter(map(attrgetter("data"), order), np.float64, len(order))
     except (TypeError, ValueError, OverflowError) as error:
         for value in order:
             try:

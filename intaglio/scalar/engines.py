@@ -7,6 +7,7 @@ number lives. All engines give the same bits.
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -200,12 +201,13 @@ class Straight(Engine):
         library = build.shared(self.source, "straight")
         self.figures.counts = {"rows": len(trace), "bytes of C": len(self.source)}
         self.figures.seconds = {"C": written - started, "C compiler": time.perf_counter() - written}
-        self.figures.exact = build.exact
+        self.figures.exact, self.figures.deviation = build.exact, 0.0 if build.exact else math.nan
         self.values, self.gradients = trace.k.copy(), np.zeros(len(trace))
         self.input_gradients = input_gradients
         self._known = trace.inputs >= 0
         self._inputs = trace.inputs[self._known]
         self._partial = np.flatnonzero(np.isin(trace.op, (EXP, LOG, POW)))
+        self._powers = trace.a[trace.op == POW]
         self._functions = {
             name: getattr(library, f"straight_{name}") for name in ("forward", "backward", "update")
         }
@@ -230,7 +232,7 @@ class Straight(Engine):
         self.gradients[rows] = before
         self.gradients[self.trace.outputs[0]] = 1
         self._run("backward")
-        return True
+        return bool(np.isfinite(self.gradients[self._powers]).all())
 
     def update(self, lr: float) -> None:
         self._run("update", lr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -60,6 +60,7 @@ def compile(
     """
     single = not isinstance(outputs, (list, tuple))
     results = [outputs] if single else list(outputs)
+    inputs, parameters = _as_list("inputs", inputs), _as_list("parameters", parameters)
     if not results:
         raise ArgumentError("compile: there is no output")
     if level not in LEVELS:
@@ -100,14 +101,13 @@ class Program:
         self,
         engine: Engine,
         outputs: list[Any],
-        inputs: Sequence[Any],
-        parameters: Sequence[Any],
+        inputs: list[Any],
+        parameters: list[Any],
         *,
         single: bool,
     ) -> None:
         self.engine = engine
-        self.inputs = list(inputs)
-        self.parameters = list(parameters)
+        self.inputs, self.parameters = inputs, parameters
         self._outputs = [weakref.ref(output) for output in outputs]
         self._single = single
         self._roles: dict[int, tuple[Role, int]] = {}
@@ -117,8 +117,9 @@ class Program:
             self._roles[id(value)] = ("input", place)
         for place, value in enumerate(self.parameters):
             self._roles[id(value)] = ("parameter", place)
+        self._changing = [k for k, output in enumerate(outputs) if self._roles[id(output)][0] == "parameter"]
         self._values: Array = np.array([float(value.data) for value in self.inputs])
-        self._ran = False
+        self._ran = self._differentiated = False
 
     @property
     def source(self) -> str:
@@ -136,13 +137,13 @@ class Program:
         array = _as_values(values, len(self.inputs))
         self.engine.set_input(array)
         self._values = array
-        self._ran = False
+        self._ran = self._differentiated = False
 
     def forward(self) -> float | tuple[float, ...]:
         """Compute the outputs. Raises what the interpreter would raise."""
         if not self.engine.forward():
             self._diagnose()
-        self._ran = True
+        self._ran, self._differentiated = True, False
         return self._results()
 
     def backward(self) -> None:
@@ -153,10 +154,12 @@ class Program:
             )
         if not self.engine.backward():
             self._diagnose()
+        self._differentiated = True
 
     def update(self, lr: float) -> None:
-        """Move every parameter: `p -= lr * grad`."""
-        self.engine.update(float(lr))
+        """Move every parameter: `p -= lr * grad`, behind `backward`."""
+        self._check_differentiated("update")
+        self.engine.update(_as_rate(lr))
         self._ran = False
 
     def step(self, values: Any, lr: float) -> float | tuple[float, ...]:
@@ -164,11 +167,14 @@ class Program:
 
         Raises what the interpreter would raise (an overflow, the log of a negative), parameters unchanged.
         """
+        rate = _as_rate(lr)
         self.set_input(values)
-        if not self.engine.step(float(lr)):
+        before = {place: self.engine.data("output", place) for place in self._changing}
+        if not self.engine.step(rate):
             self._diagnose()
-            self.engine.update(float(lr))
-        return self._results()
+            self.engine.update(rate)
+        self._differentiated = True
+        return self._results(before)
 
     def train(
         self,
@@ -199,17 +205,26 @@ class Program:
         if len(samples):
             self._values = samples.row(len(samples) - 1)
             self.engine.set_input(self._values)
-        self._ran = False
+        self._ran, self._differentiated = False, bool(len(samples))
         return results[:, 0] if self._single else results
 
     def _diagnosed(self, values: Array) -> None:
         self._values = values
         self._diagnose()
 
-    def _results(self) -> float | tuple[float, ...]:
-        if self._single:
-            return self.engine.data("output", 0)
-        return tuple(self.engine.data("output", place) for place in range(len(self._outputs)))
+    def _results(self, known: Mapping[int, float] | None = None) -> float | tuple[float, ...]:
+        """The outputs; `known` are those that an update has changed since."""
+        known = known or {}
+        places = range(len(self._outputs))
+        results = tuple(known.get(place, self.engine.data("output", place)) for place in places)
+        return results[0] if self._single else results
+
+    def _check_differentiated(self, what: str) -> None:
+        if not self._differentiated:
+            raise ArgumentError(
+                f"{what}: there are no gradients yet for these inputs",
+                hint="call backward() first, or step()",
+            )
 
     def _diagnose(self) -> None:
         """Run the interpreter on this sample: it raises, or infinities and NaN are what they should be."""
@@ -244,17 +259,18 @@ class Program:
     def grad(self, value: Any) -> float:
         """The gradient of the first output by an output, input or parameter; 0 where nothing flows."""
         role, place = self._role(value)
+        self._check_differentiated("grad")
         if self.engine.row(role, place) < 0:
             return 0.0
         return self.engine.gradient(role, place)
 
     def sync(self) -> None:
-        """Write data and gradients of outputs, inputs and parameters back into the values."""
+        """Write data, and gradients if there are any, of outputs, inputs and parameters into the values."""
         outputs = [output for ref in self._outputs if (output := ref()) is not None]
         for value in (*outputs, *self.inputs, *self.parameters):
             value.data = self.data(value)
             role, _ = self._role(value)
-            if role != "input" or getattr(self.engine, "input_gradients", True):
+            if self._differentiated and (role != "input" or getattr(self.engine, "input_gradients", True)):
                 value.grad = self.grad(value)
 
     def load(self) -> None:
@@ -264,6 +280,22 @@ class Program:
                 if self.engine.row(role, place) >= 0:  # type: ignore[arg-type]
                     self.engine.write(role, place, float(value.data))  # type: ignore[arg-type]
         self._values = np.array([float(value.data) for value in self.inputs])
+        self._ran = self._differentiated = False
+
+
+def _as_list(role: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        kind = type(values).__name__
+        raise ArgumentError(f"compile: {role} is a {kind}, not a sequence of Values") from None
+
+
+def _as_rate(lr: Any) -> float:
+    try:
+        return float(lr)
+    except (TypeError, ValueError):
+        raise DTypeError(f"the learning rate is {lr!r}, which is no number") from None
 
 
 def _as_values(values: Any, count: int) -> Array:

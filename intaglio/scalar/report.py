@@ -10,8 +10,8 @@ class Report:
     """Counts of what a graph became, and seconds that each step of its compilation took.
 
     `exact` says whether every bit is the interpreter's; if not, `deviation` is the largest difference seen
-    when compiling, relative to the largest number of its kind. `contractions` are the loops that are matrix
-    products, convolutions and the like, by the array they compute.
+    when compiling, relative to the largest number of its kind (NaN: not measured). `contractions` are the
+    loops that are matrix products, convolutions and the like, by the array they compute.
     """
 
     engine: str
@@ -27,7 +27,9 @@ class Report:
         rows.append(("all of it, seconds", f"{sum(self.seconds.values()):.3f}"))
         width = max(len(name) for name, _ in rows)
         figures = max(len(figure) for _, figure in rows)
-        order = "every bit" if self.exact else f"to {self.deviation:.1e}: sums are in any order"
+        order = "every bit" if self.exact else "but for rounding"
+        if self.deviation > 0:
+            order = f"to {self.deviation:.1e}: sums are in any order"
         lines = [f"engine: {self.engine}, as the interpreter {order}",
                  *(f"  {n:<{width}}  {f:>{figures}}" for n, f in rows)]  # fmt: skip
         if self.contractions:

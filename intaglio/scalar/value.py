@@ -120,11 +120,14 @@ def postorder(root: Value) -> list[Value]:
 
 
 def _leaf(number: Any, op: str) -> Value:
-    if isinstance(number, _LEAVES) or hasattr(number, "__float__"):
+    if isinstance(number, _LEAVES) or (hasattr(number, "__float__") and not getattr(number, "ndim", 0)):
         return Value(number)
+    kind = f"{type(number).__module__}.{type(number).__name__}".removeprefix("builtins.")
     raise DTypeError(
-        f"{op}: the other operand is a {type(number).__name__}, neither a Value nor a number",
-        hint="wrap the number in Value(...), or convert it with float(...)",
+        f"{op}: the other operand is a {kind}, neither a Value nor a number",
+        hint="a graph is made of the values of one package"
+        if hasattr(number, "_prev")
+        else "wrap the number in Value(...), or convert it with float(...)",
     )
 
 
