@@ -49,7 +49,7 @@ def test_the_loop_level_serves_raised_programs(name: str) -> None:
 
 SIZES: dict[str, tuple[Callable[[int], Model], tuple[int, ...]]] = {
     "time steps": (lambda steps: recurrent(steps), (5, 10, 20)),
-    "state": (lambda hidden: recurrent(10, hidden), (10, 16, 24)),
+    "state": (lambda hidden: recurrent(8, hidden), (20, 28, 36)),
     "layers": (lambda layers: stack(layers), (5, 9, 24)),
     "width of layers": (lambda width: stack(7, width), (8, 16, 24)),
     "width": (lambda width: perceptron((width, width, width, 4)), (8, 24, 40)),
