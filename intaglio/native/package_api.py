@@ -89,14 +89,15 @@ def describe_api(program: Program, name: str, names: dict[Buffer, str], symbols:
     outputs = tuple(Field(names[b], b) for b in program.outputs)
     phases = []
     filled = {phase: block for phase, block in program.phases.items() if len(block)}
-    for phase, block in (filled or dict([*program.phases.items()][:1])).items():
+    filled = filled or dict([*program.phases.items()][:1])
+    for phase, block in filled.items():
         used = {buffer for statement in block for buffer in touched(statement)}
         used |= {_root(buffer) for buffer in used}
         phases.append(
             Phase(
                 phase,
                 block,
-                tuple(field for field in inputs if field.buffer in used),
+                tuple(field for field in inputs if field.buffer in used or len(filled) == 1),
                 tuple(field for field in outputs if field.buffer in used),
             )
         )

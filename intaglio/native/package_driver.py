@@ -90,6 +90,7 @@ class PackageDriver(DriverEmitter):
         kept = any(b.role == "state" or (b.role == "scratch" and b.alias is None) for b in used)
         names = [] if kept else [INSTANCE]
         names += [name for name, symbol in self.api.symbols if symbol not in self.used]
+        names += [field.name for field in phase.inputs if field.buffer not in used]
         for name in names:
             yield c.Do(c.Cast(c.VOID, c.Name(name)))
 
