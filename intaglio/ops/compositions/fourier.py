@@ -23,9 +23,9 @@ from intaglio.ops.compositions.basic import (
 from intaglio.ops.compositions.indexing import narrow
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
-from intaglio.shared.errors import ShapeError
+from intaglio.shared.errors import ShapeError, UnsupportedError
 
-DIRECT = 512
+DIRECT, LARGEST = 512, 1 << 24
 Array = np.ndarray[Any, Any]
 
 
@@ -83,6 +83,10 @@ def _transformed(x: Any, length: int, kept: int, sign: float) -> Any:
     """The first `kept` places of the transform along the second last axis."""
     first = _divisor(length)
     if length <= DIRECT or first == 1:
+        if length * kept > LARGEST:
+            raise UnsupportedError(
+                f"dft: the length {length} is a prime number", hint="pad the signal to an even length"
+            )
         angles = np.outer(np.arange(length), np.arange(kept)) % length * (2 * math.pi / length)
         return _product(x, _rotations(angles, sign), "n", "k")
     second = length // first

@@ -231,8 +231,8 @@ def _counts(windows: _Windows, include_pad: bool) -> Any:
     for k, places in enumerate(windows.places):
         low, high = windows.given[k] if include_pad else (0, 0)
         start = np.arange(places) * windows.strides[k] - windows.given[k][0]
-        at = start[:, None] + np.arange(windows.kernel[k]) * windows.dilations[k]
-        counts = counts[..., None] * ((-low <= at) & (at < windows.size[k] + high)).sum(1)
+        first, end = (-((start - at) // windows.dilations[k]) for at in (-low, windows.size[k] + high))
+        counts = counts[..., None] * np.maximum(np.minimum(end, windows.kernel[k]) - np.maximum(first, 0), 0)
     return np.maximum(counts, 1)
 
 

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from onnx import helper
 
 from intaglio.ops.compositions.activation import softmax
 from intaglio.ops.compositions.basic import (
@@ -25,6 +24,7 @@ from intaglio.ops.compositions.basic import (
 from intaglio.ops.compositions.indexing import concat, get_items, narrow, select, stack
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, ShapeError
@@ -200,7 +200,7 @@ def attention(
 def _probabilities(call: OnnxCall, scores: Any, mask: Mask, dtype: dtypes.DType) -> Any:
     """The softmax of scores in the precision asked for; 0 for a query that sees no key."""
     code = call.attr("softmax_precision")
-    wide = dtype if code is None else dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
+    wide = dtype if code is None else plain_type(code)
     weights = convert(softmax(convert(scores, wide), -1), dtype)
     seen = mask.seen()
     return weights if seen is None else prim.where(seen, weights, 0)
@@ -211,7 +211,7 @@ def flex_attention(call: OnnxCall, q: Operand, k: Operand, v: Operand) -> Any:
     """Attention whose scores and probabilities inner graphs may change."""
     dtype, code = dtype_of(q), call.attr("softmax_precision")
     wide = dtypes.promote(dtype, dtypes.f32)
-    wide = wide if code is None else dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
+    wide = wide if code is None else plain_type(code)
     scale = call.attr("scale")
     scale = 1 / math.sqrt(static(q.shape[3], "FlexAttention")) if scale is None else scale
     weights = convert(attention_scores(prim.mul(q, scale), k), wide)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from intaglio.ops.compositions import sampling
+from intaglio.ops.compositions import convolution, sampling
 from intaglio.ops.compositions.basic import reshape, shape_of, static
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
@@ -87,12 +87,11 @@ def add_channels(y: Any, bias: Operand | None) -> Any:
 def conv(call: OnnxCall, x: Operand, weight: Operand, bias: Operand | None = None) -> Any:
     kernel = kernel_of(call, weight)
     rank = len(kernel)
+    if len(x.shape) != rank + 2:
+        raise ShapeError(f"Conv: x is {list(x.shape)} and the weight {list(weight.shape)}")
     strides, dilations = per_axis(call, "strides", rank), per_axis(call, "dilations", rank)
     padding = window_pads(call, x.shape[2:], kernel, strides, dilations)
-    y = prim.conv(
-        x, weight, strides=strides, dilations=dilations, padding=padding, groups=call.attr("group", 1)
-    )
-    return add_channels(y, bias)
+    return convolution.conv(x, weight, bias, strides, padding, dilations, call.attr("group", 1))
 
 
 @onnx_op("ConvTranspose")

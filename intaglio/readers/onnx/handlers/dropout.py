@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from intaglio.ops.compositions import random
-from intaglio.ops.compositions.basic import full_like, static
+from intaglio.ops.compositions.basic import full_like
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.handlers.random import draw_state
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError
-from intaglio.shared.index import product
 
 
 def _mask_of_ones(call: OnnxCall, x: Operand) -> Any:
@@ -35,9 +33,5 @@ def dropout_12(
         raise ArgumentError(f"Dropout: the ratio is {rate}; it must be at least 0 and below 1")
     if rate == 0:
         return x, _mask_of_ones(call, x)
-    value, graph = call.importer.as_value(x), call.importer.graph
-    state = graph.state(random.state_of(call.attr("seed", 0)), "dropout_state")
-    graph.update(state, random.advance(state, static(product(value.shape), "Dropout")))
-    chance = np.asarray(1 - rate, np.float32)
-    mask = random.bernoulli(state, value.shape, graph.constant(chance))
-    return prim.where(mask, prim.mul(value, 1 / (1 - rate)), 0), mask
+    mask = random.bernoulli(draw_state(call, x.shape, dtypes.f32), x.shape, 1 - rate)
+    return prim.where(mask, prim.mul(x, 1 / (1 - rate)), 0), mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from intaglio.ops.compositions import normalization
 from intaglio.ops.compositions.basic import axis_of, convert, dtype_of, expand, reshape
@@ -12,6 +12,7 @@ from intaglio.ops.compositions.functions import rsqrt
 from intaglio.ops.compositions.reduction import norm, var_mean
 from intaglio.ops.reduce import keepdims
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.handlers.movement import normal_axes
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
@@ -20,8 +21,7 @@ from intaglio.shared.errors import ShapeError
 
 def stash_dtype(call: OnnxCall, x: Operand) -> dtypes.DType:
     """The type in which statistics are computed: that of the attribute `stash_type`, or x's if wider."""
-    code = call.attr("stash_type", TensorProto.FLOAT)
-    return dtypes.promote(dtype_of(x), dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code)))
+    return dtypes.promote(dtype_of(x), plain_type(call.attr("stash_type", TensorProto.FLOAT)))
 
 
 def affine(y: Any, scale: Operand, bias: Operand | None) -> Any:
@@ -74,8 +74,7 @@ def layer_normalization(call: OnnxCall, x: Operand, scale: Operand, bias: Operan
     spread, average = var_mean(wide, axes, correction=0, keepdim=True)
     inverse = rsqrt(spread + eps)
     y = affine(convert((wide - average) * inverse, dtype_of(x)), scale, bias)
-    code = call.attr("stash_type", TensorProto.FLOAT)
-    stash = dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
+    stash = plain_type(call.attr("stash_type", TensorProto.FLOAT))
     return y, convert(average, stash), convert(inverse, stash)
 
 

@@ -35,4 +35,5 @@ def affine_grid(call: OnnxCall, theta: Operand, size: Operand) -> Any:
         raise UnsupportedError(
             f"AffineGrid: size {list(extents)} is not fixed", hint="give the symbols fixed sizes with shapes="
         )
+    call.afford(*extents, len(extents) + 1)
     return sampling.affine_grid(theta, extents, bool(call.attr("align_corners", 0)))

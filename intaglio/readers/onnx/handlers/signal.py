@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from intaglio.ops.compositions.basic import axis_of, reshape, static
 from intaglio.ops.compositions.fourier import dft
 from intaglio.ops.registry import prim
+from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared.errors import ShapeError
 
@@ -19,7 +20,6 @@ WINDOWS = {
     "HammingWindow": (25 / 46, -21 / 46),
     "HannWindow": (0.5, -0.5),
 }
-MAX_WINDOW = 1 << 24
 
 
 def _number(call: OnnxCall, operand: Operand | None, what: str) -> int | None:
@@ -80,8 +80,9 @@ def stft(
 def _window(factors: tuple[float, ...], call: OnnxCall, size: Operand) -> Any:
     """A sum of cosines over the size, or over one less where it is symmetric."""
     count = int(call.static(size, "the size").reshape(()))
-    if not 0 <= count <= MAX_WINDOW:
+    if count < 0:
         raise ShapeError(f"{call.node.op_type}: the size is {count}")
+    call.afford(count)
     period = count if call.attr("periodic", 1) else max(count - 1, 1)
     angle = np.arange(count) * (2 * np.pi / period)
     total = sum(factor * np.cos(k * angle) for k, factor in enumerate(factors))
@@ -89,7 +90,7 @@ def _window(factors: tuple[float, ...], call: OnnxCall, size: Operand) -> Any:
 
 
 def _datatype(call: OnnxCall) -> Any:
-    return helper.tensor_dtype_to_np_dtype(call.attr("output_datatype", TensorProto.FLOAT))
+    return plain_type(call.attr("output_datatype", TensorProto.FLOAT)).numpy
 
 
 for _name, _factors in WINDOWS.items():
@@ -108,8 +109,9 @@ def mel_weight_matrix(
     first, last = (
         2595 * np.log10(1 + float(call.static(v, "a frequency").reshape(())) / 700) for v in (low, high)
     )
-    if count < 0 or size < 1 or per_second < 1 or count * (size // 2 + 1) > MAX_WINDOW:
+    if count < 0 or size < 1 or per_second < 1:
         raise ShapeError(f"MelWeightMatrix: {count} bins of a spectrum of {size} places at {per_second}")
+    call.afford(count, size)
     mels = np.arange(count + 2) * ((last - first) / (count + 2)) + first
     edges = np.floor((size + 1) * (700 * (10 ** (mels / 2595) - 1)) / per_second).astype(np.int64)
     place = np.arange(size // 2 + 1)[:, None]
