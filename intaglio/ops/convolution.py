@@ -74,8 +74,8 @@ _P, _R = "pqs", "uvw"
 def _conv(x: Any, w: Any, strides: Ints, dilations: Ints, padding: Pads, groups: int) -> Any:
     rank = x.ndim - 2
     view = windows(x, w.shape[2:], strides, dilations, padding)
-    view = view.reshape(x.shape[0], groups, -1, *view.shape[2:]) if groups > 1 else view[:, None]
-    weights = w.reshape(groups, -1, *w.shape[1:])
+    view = view.reshape(x.shape[0], groups, w.shape[1], *view.shape[2:]) if groups > 1 else view[:, None]
+    weights = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     p, r = _P[:rank], _R[:rank]
     y = contract_arrays(view, weights, f"ngc{p}{r},goc{r}->ngo{p}")
     return y.reshape(x.shape[0], w.shape[0], *y.shape[3:])

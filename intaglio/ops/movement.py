@@ -54,8 +54,9 @@ def split_index(flat: IndexLike, shape: Shape) -> Shape:
     """The index into `shape` of the element at row-major position `flat`."""
     index: list[IndexLike] = []
     for extent in reversed(shape[1:]):
-        index.append(flat % extent)
-        flat = flat // extent
+        some = 1 if extent == 0 else extent  # an empty tensor has no elements to be wrong about
+        index.append(flat % some)
+        flat = flat // some
     return (flat, *reversed(index)) if shape else ()
 
 

@@ -34,6 +34,7 @@ _LARGE = 1 << 24
 _RANGES = {
     **dict.fromkeys(("kernel_shape", "strides", "dilations", "group", "hidden_size"), (1, _LARGE)),
     **dict.fromkeys(("pads", "output_padding"), (-_LARGE, _LARGE)),
+    "num_outputs": (1, 1 << 16),
     **dict.fromkeys(("axis", "axes", "perm", "batch_axis", "time_axis"), (-MAX_RANK, MAX_RANK)),
 }
 LONGEST = 80
