@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 MEMORY = 6 << 30
 SLOW = 10.0
-DEAD = 60.0
+DEAD = 120.0
 DEPTHS = ((0, 0.55), (1, 0.15), (2, 0.2), (3, 0.095), (4, 0.005))
 """How deep inputs are examined, and how many of them."""
 
 
 class Hang(BaseException):
-    """An input took longer than `SLOW` seconds."""
+    """An input took more than `SLOW` seconds of the processor."""
 
 
 def make_input(seed: int, seeds: list[bytes]) -> tuple[bytes, int]:
@@ -64,14 +64,14 @@ def attempt(data: bytes, seed: int, depth: int) -> tuple[str, str]:
     """Examine an input: what it was, and of a finding how it came about."""
     from oracle import examine
 
-    signal.setitimer(signal.ITIMER_REAL, SLOW)
+    signal.setitimer(signal.ITIMER_PROF, SLOW)
     try:
         outcome = examine(data, seed, depth)
         return outcome.kind, outcome.cause
     except (Hang, Exception) as error:
         return "FINDING", _place(error)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _place(error: BaseException) -> str:
@@ -85,7 +85,7 @@ def work(pipe: Connection, numbers: range, quick: bool, scratch: Path) -> None:
     """Examine the inputs of some numbers; the current one lies in `scratch`, in case it kills the process."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, _interrupt)
+    signal.signal(signal.SIGPROF, _interrupt)
     seeds = all_seeds(quick)
     for number in numbers:
         data, depth = make_input(number, seeds)

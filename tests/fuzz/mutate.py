@@ -272,7 +272,7 @@ def _nest(rng: random.Random, model: onnx.ModelProto) -> None:
         names = [f"{o.name}_{level}" for o in inner.output]
         outer.node.append(helper.make_node("If", ["flag"], names, then_branch=inner, else_branch=inner))
         outer.output.extend(helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in names)
-        if outer.ByteSize() > 50_000:
+        if outer.ByteSize() > 20_000:
             break
         inner = outer
     inner.input.extend(model.graph.input)
