@@ -113,17 +113,20 @@ def gru_step(cell: Cell, projected: Any, state: list[Any], weights: list[Any]) -
 def lstm_step(cell: Cell, projected: Any, state: list[Any], weights: list[Any]) -> list[Any]:
     """The next hidden state and cell of an LSTM; gates are i, o, f, c. Peepholes let the first three see
     the cell."""
-    hidden, before = state
-    total = projected + _products(hidden, weights[0])
+    return lstm_gates(cell, projected + _products(state[0], weights[0]), state[1], weights[1:])
+
+
+def lstm_gates(cell: Cell, total: Any, before: Any, peepholes: list[Any]) -> list[Any]:
+    """The next hidden state and cell from the sums that enter the gates, and the cell before."""
     i, o, f, c = (cell.gate(total, k) for k in range(4))
-    if len(weights) == 2:
-        i = i + cell.gate(weights[1], 0) * before
-        f = f + cell.gate(weights[1], 2) * before
+    for held in peepholes:
+        i = i + cell.gate(held, 0) * before
+        f = f + cell.gate(held, 2) * before
     i = cell.activate(0, i)
     f = 1 - i if cell.call.attr("input_forget", 0) else cell.activate(0, f)
     after = f * before + i * cell.activate(1, c)
-    if len(weights) == 2:
-        o = o + cell.gate(weights[1], 1) * after
+    for held in peepholes:
+        o = o + cell.gate(held, 1) * after
     return [cell.activate(0, o) * cell.functions[2](after), after]
 
 
@@ -156,7 +159,7 @@ Weights = Callable[[int, int], tuple[Any, Any, list[Any]]]
 Step = Callable[[Cell, Any, list[Any], list[Any]], list[Any]]
 
 
-def _run(
+def run_network(
     call: OnnxCall,
     x: Operand,
     r: Operand,
@@ -168,8 +171,8 @@ def _run(
 ) -> tuple[Any, ...]:
     """All directions of a network.
 
-    `weights(direction, hidden size)` gives the weights of the input, their bias and the constants of a
-    step.
+    `weights(direction, hidden size)` gives the weights of the input (or a function that multiplies it by
+    them), their bias and the constants of a step.
     """
     directions = r.shape[0]
     direction = call.attr("direction", "forward")
@@ -182,7 +185,7 @@ def _run(
     rows = call.importer.as_value(x)
     rows = transpose(rows, (1, 0, 2)) if batch_first else rows
     functions_of = _activations(call, defaults, directions)
-    hidden = r.shape[-1]
+    hidden = call.attr("hidden_size", r.shape[-1])
     if not isinstance(hidden, int):
         raise ShapeError(f"{call.node.op_type}: the hidden size {hidden} is not fixed")
     outputs, finals = [], []
@@ -218,7 +221,7 @@ def _one_direction(
 ) -> tuple[list[Any], Any]:
     """The final states and [t, n, hidden] outputs; a sequence that is over keeps its state and gives 0."""
     w, bias, constants = weights
-    projected = prim.dot(rows, w, spec="tni,oi->tno")
+    projected = w(rows) if callable(w) else prim.dot(rows, w, spec="tni,oi->tno")
     projected = projected if bias is None else projected + bias
     count = projected.shape[0]
     if lengths is None:
@@ -267,7 +270,7 @@ def rnn(
     def weights(d: int, hidden: int) -> tuple[Any, Any, list[Any]]:
         return select(w, 0, d), _sum(*_bias(b, d, hidden)), [select(r, 0, d)]
 
-    return _run(call, x, r, lengths, [h], ["Tanh"], weights, rnn_step)
+    return run_network(call, x, r, lengths, [h], ["Tanh"], weights, rnn_step)
 
 
 @onnx_op("GRU")
@@ -295,7 +298,7 @@ def gru(
         outer = prim.concat(narrow(of_state, 0, 0, 2 * hidden), inner * 0, axis=0)
         return select(w, 0, d), _sum(of_input, outer), [*apart, inner]
 
-    return _run(call, x, r, lengths, [h], ["Sigmoid", "Tanh"], weights, gru_step)
+    return run_network(call, x, r, lengths, [h], ["Sigmoid", "Tanh"], weights, gru_step)
 
 
 @onnx_op("LSTM")
@@ -314,4 +317,4 @@ def lstm(
         held = [select(r, 0, d)] if peepholes is None else [select(r, 0, d), select(peepholes, 0, d)]
         return select(w, 0, d), _sum(*_bias(b, d, 4 * hidden)), held
 
-    return _run(call, x, r, lengths, [h, c], ["Sigmoid", "Tanh", "Tanh"], weights, lstm_step)
+    return run_network(call, x, r, lengths, [h, c], ["Sigmoid", "Tanh", "Tanh"], weights, lstm_step)
