@@ -153,6 +153,8 @@ class Reader:
             if isinstance(value, (int, float, bool, str)) or value is None:
                 return value
             raise UnsupportedError(f"argument {node.name} is a {type(value).__name__}")
+        if value.layout != torch.strided:
+            raise UnsupportedError(f"argument {node.name} is a {value.layout} tensor", hint="make it dense")
         shape = tuple(self.extent(e) for e in value.shape)
         return self.graph.input(TensorType(dtype_of_torch(value.dtype), shape), node.name)
 

@@ -88,9 +88,11 @@ def dropout(call: FxCall, x: Any, p: float, train: bool | None) -> Any:
     native = call.node.target._opname == "native_dropout"  # type: ignore[union-attr]
     if not train or p == 0:
         return (x, call.full(shape_of(x), True)) if native else x
-    if call.importer.random is None or native:
+    if call.importer.random is None:
         return random(call)
-    return draws.dropout(x, call.importer.random.draw(shape_of(x)), p)
+    kept = draws.bernoulli(call.importer.random.draw(shape_of(x)), shape_of(x), 1 - p)
+    y = prim.where(kept, x * (1 / (1 - p) if p < 1 else 1.0), 0)
+    return (y, kept) if native else y
 
 
 @aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from intaglio.ops.compositions import basic, indexing, resize
 from intaglio.ops.compositions.basic import axis_of, rank_of, reshape, shape_of
 from intaglio.readers.torch.registry import FxCall, aten, direct
@@ -150,12 +152,18 @@ def edge_pad(call: FxCall, x: Any, padding: Sequence[int], mode: str = "", value
 
 @aten("as_strided")
 def as_strided(call: FxCall, x: Any, size: Sequence[Any], stride: Sequence[Any], offset: Any = None) -> Any:
-    """Only where it is another shape of the same dense memory."""
-    dense = [basic.extent(size[k + 1 :]) for k in range(len(size))]
-    same = all(a == b or e == 1 for a, b, e in zip(dense, stride, size, strict=True))
-    if not same or offset not in (None, 0) or basic.extent(size) != basic.extent(shape_of(x)):
-        raise UnsupportedError("a view with strides of its own", hint="use slices, permute or expand")
-    return reshape(x, size)
+    """Elements at places of x's memory, which must be dense and in order."""
+    held = call.node.args[0].meta["val"]  # type: ignore[union-attr]
+    if not held.is_contiguous() or held.storage_offset() or not all(isinstance(e, int) for e in size):
+        raise UnsupportedError(
+            "strides over memory that is not in order", hint="use slices, permute or expand"
+        )
+    at = np.full((), offset or 0, np.int64)
+    for extent, step in zip(size, stride, strict=True):
+        at = at[..., None] + np.arange(extent) * step
+    if at.size and at.max() >= np.prod(shape_of(x), dtype=np.int64):
+        raise UnsupportedError("strides that leave the tensor", hint="use slices, permute or expand")
+    return indexing.get_items(reshape(x, (-1,)), [call.graph.constant(at)])
 
 
 @aten("unfold")
