@@ -169,7 +169,7 @@ def _sort_row(
     limit = upper(extent)
     if limit is None:
         raise UnsupportedError("sort: the axis has no upper bound", hint="give its symbol a bound")
-    k, start, final = (variable(name, extent) for name in ("k", "start", "final"))
+    k, start, final = (variable(name, extent) for name in ("place", "start", "final"))
     passes = max(1, (max(limit, 1) - 1).bit_length())
     run = variable("run", passes)
     statements = [
