@@ -51,7 +51,8 @@ def test_convolutional_network() -> None:
     check(
         nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8), nn.SiLU(), nn.MaxPool2d(2),
-            nn.Conv2d(8, 8, 3, groups=4, dilation=2, padding=2), nn.Hardswish(), nn.ConvTranspose2d(8, 4, 2, 2),
+            nn.Conv2d(8, 8, 3, groups=4, dilation=2, padding=2), nn.Hardswish(),
+            nn.ConvTranspose2d(8, 4, 2, 2),
             nn.AvgPool2d(3, 2, 1), nn.GroupNorm(2, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5),
         ),
         torch.randn(2, 3, 16, 16),
@@ -109,7 +110,7 @@ ELEMENTWISE = [
     lambda x, i: nn.functional.interpolate(x[None, None], size=(5, 7), mode="bicubic", align_corners=True),
     lambda x, i: (x.to(torch.float64).exp(), x.to(torch.int32), i.to(torch.bool), x.masked_fill(x > 0, -1.0)),
     lambda x, i: nn.functional.cross_entropy(x, i[:, 0] % 4) + nn.functional.mse_loss(x, x * 0.5),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", range(len(ELEMENTWISE)))

@@ -170,13 +170,13 @@ def test_the_step_is_exported_as_c(tmp_path: Path) -> None:
 def test_errors() -> None:
     network = nn.Linear(3, 2)
     batch = (torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(UnsupportedError, match="LBFGS"):
-        intaglio.compile_training(
-            network, nn.CrossEntropyLoss(), torch.optim.LBFGS(network.parameters()), batch
-        )
-    with pytest.raises(ArgumentError, match="no parameter"):
-        other = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
-        intaglio.compile_training(network, nn.CrossEntropyLoss(), other, batch)
-    with pytest.raises(ArgumentError, match="scalar"):
-        loss = nn.CrossEntropyLoss(reduction="none")
-        intaglio.compile_training(network, loss, torch.optim.SGD(network.parameters(), 0.1), batch)
+    mean, none = nn.CrossEntropyLoss(), nn.CrossEntropyLoss(reduction="none")
+    sgd, lbfgs = torch.optim.SGD(network.parameters(), 0.1), torch.optim.LBFGS(network.parameters())
+    other = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
+    for loss, optimiser, error, match in (
+        (mean, lbfgs, UnsupportedError, "LBFGS"),
+        (mean, other, ArgumentError, "no parameter"),
+        (none, sgd, ArgumentError, "scalar"),
+    ):
+        with pytest.raises(error, match=match):
+            intaglio.compile_training(network, loss, optimiser, batch)

@@ -161,7 +161,7 @@ def as_strided(call: FxCall, x: Any, size: Sequence[Any], stride: Sequence[Any],
     at = np.full((), offset or 0, np.int64)
     for extent, step in zip(size, stride, strict=True):
         at = at[..., None] + np.arange(extent) * step
-    if at.size and at.max() >= np.prod(shape_of(x), dtype=np.int64):
+    if at.size and at.max() >= held.numel():
         raise UnsupportedError("strides that leave the tensor", hint="use slices, permute or expand")
     return indexing.get_items(reshape(x, (-1,)), [call.graph.constant(at)])
 
