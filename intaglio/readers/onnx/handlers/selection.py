@@ -9,7 +9,7 @@ import numpy as np
 from intaglio.graph.ir import Value
 from intaglio.ops.compositions import indexing, selection
 from intaglio.ops.registry import prim
-from intaglio.readers.onnx.bodies import first_rows, is_known, stack
+from intaglio.readers.onnx.bodies import first_rows, is_known, size_value, stack
 from intaglio.readers.onnx.handlers.movement import normal_axes, reshape_to
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
@@ -49,12 +49,7 @@ def coordinates(places: Value, shape: tuple[IndexLike, ...]) -> list[Any]:
 
 
 def _number(like: Value, extent: IndexLike) -> Any:
-    if isinstance(extent, int):
-        return extent
-    raise UnsupportedError(
-        f"positions in a tensor with the symbolic size {extent}",
-        hint="give the symbol a fixed size with shapes=",
-    )
+    return extent if isinstance(extent, int) else size_value(like.graph, extent)
 
 
 @onnx_op("Compress", 9)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from intaglio.ops.registry import lookup
+from intaglio.readers.onnx.bodies import emit, size_value
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.shared import dtypes
 from intaglio.shared.errors import ShapeError, UnsupportedError
-from intaglio.shared.index import IndexLike, product
+from intaglio.shared.index import IndexLike, maximum, product
 
 MAX_STATIC = 1 << 24
 
@@ -80,11 +82,22 @@ def identity(_: OnnxCall, x: Operand) -> Any:
 def range_(call: OnnxCall, start: Operand, limit: Operand, delta: Operand) -> Any:
     values = [call.static(x, "a limit").reshape(()) for x in (start, limit, delta)]
     if any(v.dtype == object for v in values):
-        raise UnsupportedError(
-            "Range: limits with symbols are not supported yet",
-            hint="give the symbols fixed sizes with shapes=",
-        )
+        return _symbolic_range(call, *(v.item() for v in values))
     count = max(0, int(np.ceil((values[1] - values[0]) / values[2])))
     if count > MAX_STATIC:
         raise ShapeError(f"Range: {count} elements")
     return (values[0] + np.arange(count, dtype=values[0].dtype) * values[2]).astype(values[0].dtype)
+
+
+def _symbolic_range(call: OnnxCall, start: IndexLike, limit: IndexLike, delta: IndexLike) -> Any:
+    """A range whose length has symbols: counted at run time."""
+    if not isinstance(delta, int) or delta == 0:
+        raise UnsupportedError(f"Range: a step of {delta}", hint="give the symbols fixed sizes with shapes=")
+    span = (limit - start + (delta - 1)) // delta if delta > 0 else (start - limit + (-delta - 1)) // -delta
+    graph = call.importer.graph
+    (numbers,) = emit(graph, "iota", [], shape=(maximum(span, 0),), axis=0, dtype=dtypes.i64)
+    if delta != 1:
+        numbers = lookup("mul")(numbers, delta)
+    if isinstance(start, int):
+        return numbers if start == 0 else lookup("add")(numbers, start)
+    return lookup("add")(numbers, size_value(graph, start))
