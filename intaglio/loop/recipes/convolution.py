@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
-from intaglio.loop.recipes.anchor import Anchor, Nest
+from intaglio.loop.ir import Block, Buffer, Stmt, Store
+from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
 from intaglio.loop.recipes.images import Window
+from intaglio.loop.recipes.nests import Names, loop
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
-from intaglio.ops.expr import Expr
+from intaglio.ops.expr import Const, Expr, Read
+from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
-WRITTEN_OUT = 192
+WRITTEN_OUT = 96
 """Taps and planes along strided axes; image tiles write each one out, so that many make long code."""
 
 
@@ -34,9 +39,7 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
     windows = geometry.windows
     strided = [w for w in windows if w.stride > 1]
     long = prod(w.kernel for w in strided) + prod(w.phases for w in strided) > WRITTEN_OUT
-    pointwise = all(w == Window(w.size, w.size, 1) for w in windows)
-    inside = all(w.spread == 1 and w.last < w.size and not w.low for w in windows)
-    if geometry.groups == 1 and (pointwise or (inside and long)):
+    if geometry.groups == 1 and (long or all(w == Window(w.size, w.size, 1) for w in windows)):
         return _contraction(anchor, geometry, target)
     if long:
         return None
@@ -48,15 +51,22 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
 
 
 def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
-    """A kernel of one tap is a contraction of channels; one of windows without padding, of taps too."""
+    """A contraction of channels and taps, over a padded copy of the image where windows leave the image."""
     source, windows = anchor.operands[0], geometry.windows
     axes, taps = SPATIAL[: len(windows)], TAPS[: len(windows)]
+    before: list[Stmt] = []
+    image: Buffer | None = None
+    if any(w.low or w.last >= w.size for w in windows):
+        names = Names(anchor.names)
+        shape = (*source.type.shape[:2], *(w.last + 1 for w in windows))
+        image = Buffer(names.fresh("image"), anchor.dtype, shape, "scratch", "heap")
+        before = _padded(image, source, windows, names)
+        anchor = replace(anchor, taken=anchor.taken | names.taken)
 
     def read(env: Env) -> Expr:
-        places = (
-            env[p] * w.stride + env[u] * w.dilation for p, u, w in zip(axes, taps, windows, strict=True)
-        )
-        return source[(env["n"], env["c"], *places)]
+        steps = zip(axes, taps, windows, strict=True)
+        place = (env["n"], env["c"], *(env[p] * w.stride + env[u] * w.dilation for p, u, w in steps))
+        return source[place] if image is None else Read(image, place, image.dtype)
 
     left = Factor(
         "oc" + taps, lambda env: geometry.weight(0, env["o"], env["c"], tuple(env[u] for u in taps))
@@ -64,4 +74,30 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
     right = Factor("nc" + axes + taps, read)
     extents = dict(zip("no" + axes, anchor.result.shape, strict=True)) | {"c": geometry.ins}
     extents |= {u: w.kernel for u, w in zip(taps, windows, strict=True)}
-    return best_plan(Contraction.made(anchor, left, right, "no" + axes, extents), target)
+    nest = best_plan(Contraction.made(anchor, left, right, "no" + axes, extents), target)
+    if nest is None or image is None:
+        return nest
+    body = Block((*before, *nest.body))
+    return Nest(body, ("pad images into scratch", *nest.notes), (*nest.scratch, image))
+
+
+def _padded(image: Buffer, source: Operand, windows: Sequence[Window], names: Names) -> list[Stmt]:
+    """Fill `image` with the source between zeros, as far as taps read."""
+    starts = [(0, 0), (0, 0), *((max(0, w.low), max(0, -w.low)) for w in windows)]
+    counts = [
+        *source.type.shape[:2],
+        *(min(w.size - f, w.last + 1 - t) for w, (t, f) in zip(windows, starts[2:], strict=True)),
+    ]
+
+    def over(extents: Sequence[IndexLike], body: Callable[[Place], Stmt], place: Place = ()) -> list[Stmt]:
+        if len(place) == len(extents):
+            return [body(place)]
+        k = len(place)
+        return loop(names[f"y{k}"], extents[k], lambda index: over(extents, body, (*place, index)))
+
+    def copy(place: Place) -> Stmt:
+        to = tuple(k + t for k, (t, _) in zip(place, starts, strict=True))
+        return Store(image, to, source[tuple(k + f for k, (_, f) in zip(place, starts, strict=True))])
+
+    zero = Const(0.0, image.dtype)
+    return [*over(image.shape, lambda place: Store(image, place, zero)), *over(counts, copy)]
