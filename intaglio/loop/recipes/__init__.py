@@ -15,6 +15,8 @@ SUMS = ("add", "mul", "max", "min")
 def lower_anchor(anchor: Anchor, target: Target) -> Nest | None:
     """A fast nest for an anchor; None when the plain loops are as good."""
     op = lookup(anchor.op)
+    if 0 in anchor.result.shape or any(0 in operand.type.shape for operand in anchor.operands):
+        return None
     if op.name == "dot":
         return lower_dot(anchor, target)
     if op.name in ("conv", "conv_dx"):
