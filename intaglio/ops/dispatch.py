@@ -49,13 +49,18 @@ def evaluate(op: Op, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
     if budget is not None:
         budget.weigh(op, types, inferred, attrs)
     with np.errstate(all="ignore"):
-        results = op.ref(*(arrays if op.kind == "view" else _arithmetic(arrays)), **attrs)
+        results = op.ref(*(_arithmetic(arrays) if _computes(op, attrs) else arrays), **attrs)
     many = results if isinstance(results, tuple) else (results,)
     shaped = tuple(
         np.asarray(r).astype(t.dtype.numpy, copy=False).reshape(t.shape)  # type: ignore[arg-type]
         for r, t in zip(many, inferred, strict=True)
     )
     return shaped if isinstance(results, tuple) else shaped[0]
+
+
+def _computes(op: Op, attrs: dict[str, Any]) -> bool:
+    """Whether an operator computes with its operands itself: views move them, loops hand them to a body."""
+    return op.kind != "view" and not any(hasattr(value, "run") for value in attrs.values())
 
 
 def _arithmetic(arrays: Sequence[Any]) -> list[Any]:
