@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
+from intaglio.ops.compositions.basic import reshape
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.readers.onnx.symbolic import apply_symbolic, is_symbolic, never_below
+from intaglio.shared.errors import UnsupportedError
 
 PRIMITIVES = {
     "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "And": "and", "Asin": "asin", "Asinh": "asinh",
@@ -21,25 +22,26 @@ PRIMITIVES = {
     "Not": "not", "Or": "or", "Pow": "pow", "Round": "round", "Sign": "sign", "Sin": "sin", "Sinh": "sinh",
     "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh", "Where": "where", "Xor": "xor",
 }  # fmt: skip
-OBJECT_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floor_div": operator.floordiv,
-}  # fmt: skip
-
-
-def is_symbolic(*operands: Operand | None) -> bool:
-    """Whether a symbolic shape is among the operands."""
-    return any(isinstance(x, np.ndarray) and x.dtype == object for x in operands)
 
 
 def apply(name: str, *operands: Operand, **attrs: Any) -> Any:
-    """A primitive on operands; symbolic shapes are computed with Python's own arithmetic."""
+    """A primitive on operands that are no symbolic shapes."""
     if is_symbolic(*operands):
-        return np.asarray(OBJECT_ARITHMETIC[name](*operands), object)
+        raise UnsupportedError(
+            f"{name} of a shape with symbols", hint="give the symbols fixed sizes with shapes="
+        )
     return lookup(name)(*operands, **attrs)
 
 
-def _primitive(name: str, _: OnnxCall, *inputs: Operand) -> Any:
-    return apply(name, *inputs)
+def combine(call: OnnxCall, name: str, *operands: Operand) -> Any:
+    """A primitive on operands, among them symbolic shapes."""
+    if is_symbolic(*operands):
+        return apply_symbolic(call.importer.graph, name, operands)
+    return lookup(name)(*operands)
+
+
+def _primitive(name: str, call: OnnxCall, *inputs: Operand) -> Any:
+    return combine(call, name, *inputs)
 
 
 for _onnx, _own in PRIMITIVES.items():
@@ -47,25 +49,27 @@ for _onnx, _own in PRIMITIVES.items():
 
 
 @onnx_op("Add")
-def add(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("add", a, b)
+def add(call: OnnxCall, a: Operand, b: Operand) -> Any:
+    return combine(call, "add", a, b)
 
 
 @onnx_op("Sub")
-def sub(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("sub", a, b)
+def sub(call: OnnxCall, a: Operand, b: Operand) -> Any:
+    return combine(call, "sub", a, b)
 
 
 @onnx_op("Mul")
-def mul(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("mul", a, b)
+def mul(call: OnnxCall, a: Operand, b: Operand) -> Any:
+    return combine(call, "mul", a, b)
 
 
 @onnx_op("Div")
-def div(_: OnnxCall, a: Operand, b: Operand) -> Any:
+def div(call: OnnxCall, a: Operand, b: Operand) -> Any:
     """True division of floats; integers divide towards zero."""
     if is_symbolic(a, b):
-        return apply("floor_div", a, b)
+        if never_below(0, a) and never_below(1, b):
+            return combine(call, "floor_div", a, b)
+        a, b = call.importer.as_value(a), call.importer.as_value(b)
     return apply("div", a, b) if type_of(a).dtype.is_float else truncated_division(a, b)
 
 
@@ -75,13 +79,13 @@ def truncated_division(a: Operand, b: Operand) -> Any:
 
 
 @onnx_op("Greater")
-def greater(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("lt", b, a)
+def greater(call: OnnxCall, a: Operand, b: Operand) -> Any:
+    return combine(call, "lt", b, a)
 
 
 @onnx_op("GreaterOrEqual")
-def greater_or_equal(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("le", b, a)
+def greater_or_equal(call: OnnxCall, a: Operand, b: Operand) -> Any:
+    return combine(call, "le", b, a)
 
 
 @onnx_op("Reciprocal")
@@ -95,22 +99,36 @@ def _numpy_dtype(x: Operand) -> Any:
 
 @onnx_op("Mod")
 def mod(call: OnnxCall, a: Operand, b: Operand) -> Any:
-    return apply("fmod" if call.attr("fmod", 0) else "remainder", a, b)
+    return combine(call, "fmod" if call.attr("fmod", 0) else "remainder", a, b)
 
 
 @onnx_op("Max")
-def maximum(_: OnnxCall, *inputs: Operand) -> Any:
-    return reduce(partial(apply, "max"), inputs)
+def maximum(call: OnnxCall, *inputs: Operand) -> Any:
+    return reduce(partial(combine, call, "max"), inputs)
 
 
 @onnx_op("Min")
-def minimum(_: OnnxCall, *inputs: Operand) -> Any:
-    return reduce(partial(apply, "min"), inputs)
+def minimum(call: OnnxCall, *inputs: Operand) -> Any:
+    return reduce(partial(combine, call, "min"), inputs)
+
+
+@onnx_op("Clip", 6)
+def clip_6(call: OnnxCall, x: Operand) -> Any:
+    dtype = _numpy_dtype(x)
+    limits = [call.attr(name) for name in ("min", "max")]
+    return clip(call, x, *(None if limit is None else np.asarray(limit, dtype) for limit in limits))
+
+
+@onnx_op("Clip", 11)
+def clip(_: OnnxCall, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Any:
+    """Where the limits cross, the upper one wins."""
+    x = x if low is None else apply("max", x, reshape(low, ()))
+    return x if high is None else apply("min", x, reshape(high, ()))
 
 
 @onnx_op("Sum")
-def sum_(_: OnnxCall, *inputs: Operand) -> Any:
-    return reduce(partial(apply, "add"), inputs)
+def sum_(call: OnnxCall, *inputs: Operand) -> Any:
+    return reduce(partial(combine, call, "add"), inputs)
 
 
 @onnx_op("Mean")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from intaglio.graph.ir import Value
 from intaglio.ops.compositions import indexing
+from intaglio.ops.compositions.basic import axis_of
 from intaglio.ops.dispatch import broadcast_shapes, type_of
 from intaglio.ops.registry import lookup
-from intaglio.readers.onnx.handlers.elementwise import is_symbolic
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.readers.onnx.symbolic import is_symbolic
 from intaglio.shared.errors import ShapeError
 from intaglio.shared.index import IndexLike, product
 
@@ -144,6 +146,38 @@ def take_slice(x: Operand, starts: Any, ends: Any, axes: Any, steps: Any) -> Any
 
 def _open(end: int, step: int) -> int | None:
     return None if step < 0 and end < -(2**31) else end
+
+
+@onnx_op("Pad")
+def pad_2(call: OnnxCall, x: Operand) -> Any:
+    return _pad(call, x, tuple(call.required("pads")), call.attr("value", 0.0), range(len(x.shape)))
+
+
+@onnx_op("Pad", 11)
+def pad_11(
+    call: OnnxCall, x: Operand, pads: Operand, value: Operand | None = None, axes: Operand | None = None
+) -> Any:
+    chosen = range(len(x.shape)) if axes is None else call.ints(axes, "the axes")
+    return _pad(call, x, call.ints(pads, "the amounts"), 0 if value is None else value, chosen)
+
+
+def _pad(call: OnnxCall, x: Operand, pads: tuple[Any, ...], value: Any, axes: Sequence[int]) -> Any:
+    rank, mode = len(x.shape), call.attr("mode", "constant")
+    if len(pads) != 2 * len(axes):
+        raise ShapeError(f"Pad: {len(pads)} amounts for {len(axes)} axes")
+    pairs: list[tuple[IndexLike, IndexLike]] = [(0, 0)] * rank
+    for k, axis in enumerate(axes):
+        pairs[axis_of(axis, rank, "Pad")] = (pads[k], pads[k + len(axes)])
+    if all(pair == (0, 0) for pair in pairs):
+        return x
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(()).item()
+    if not isinstance(value, Value) or mode != "constant":
+        value = 0 if isinstance(value, Value) else value
+        return lookup("pad")(x, padding=tuple(pairs), mode=mode, value=value)
+    inside = lookup("broadcast")(call.importer.graph.constant(np.ones((), bool)), shape=x.shape)
+    attrs = {"padding": tuple(pairs), "mode": "constant", "value": 0}
+    return lookup("where")(lookup("pad")(inside, **attrs), lookup("pad")(x, **attrs), reshape_to(value, ()))
 
 
 @onnx_op("Gather")
