@@ -237,22 +237,28 @@ def rotary_embedding(
         cos, sin = (get_items(c, [positions]) for c in (cos, sin))
     if cos.shape[-1] != width // 2 or sin.shape != cos.shape or width > features:
         raise ShapeError(f"RotaryEmbedding: {width} of {features} features, but the cache is {cos.shape}")
+    turned = rotated(y, cos, sin, width, bool(call.attr("interleaved", 0)))
+    return join_heads(turned) if flat else turned
+
+
+@composition
+def rotated(x: Any, cos: Any, sin: Any, width: int, interleaved: bool) -> Any:
+    """The first `width` features of `[batch, heads, places, features]` turned by angles whose cosines and
+    sines are `[batch, places, width / 2]`."""
     (batch, places), half = cos.shape[:2], width // 2
+    features = static(x.shape[3], "rotary embedding")
     cos, sin = (reshape(c, (batch, 1, places, half)) for c in (cos, sin))
-    turned = narrow(y, -1, 0, width)
-    if call.attr("interleaved", 0):
-        pairs = reshape(turned, (*y.shape[:3], half, 2))
+    turned = narrow(x, -1, 0, width)
+    if interleaved:
+        pairs = reshape(turned, (*x.shape[:3], half, 2))
         first, second = select(pairs, -1, 0), select(pairs, -1, 1)
     else:
         first, second = narrow(turned, -1, 0, half), narrow(turned, -1, half, half)
     parts = [cos * first - sin * second, sin * first + cos * second]
-    if call.attr("interleaved", 0):
-        turned = reshape(stack(parts, -1), (*y.shape[:3], width))
-    else:
-        turned = concat(parts, -1)
+    turned = reshape(stack(parts, -1), (*x.shape[:3], width)) if interleaved else concat(parts, -1)
     if width < features:
-        turned = concat([turned, narrow(y, -1, width, features - width)], -1)
-    return join_heads(turned) if flat else turned
+        turned = concat([turned, narrow(x, -1, width, features - width)], -1)
+    return turned
 
 
 @onnx_op("TensorScatter", 24)

@@ -17,7 +17,6 @@ from intaglio.ops.compositions.basic import (
     reshape,
     shape_of,
     static,
-    transpose,
 )
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.elements import plain_type
@@ -76,22 +75,6 @@ def gather_nd(call: OnnxCall, x: Operand, indices: Operand) -> Any:
 def scatter_nd(call: OnnxCall, x: Operand, indices: Operand, updates: Operand) -> Any:
     named = coordinates(indices, "ScatterND")
     return prim.scatter(x, updates, *named, axes=tuple(range(len(named))), mode=scatter_mode(call))
-
-
-@onnx_op("TensorScatter")
-def tensor_scatter(call: OnnxCall, cache: Operand, update: Operand, start: Operand | None = None) -> Any:
-    """A cache with an update written along an axis, in each sample from its own place on."""
-    axis, rank = axis_of(call.attr("axis", -2), rank_of(cache), "axis"), rank_of(cache)
-    if axis == 0:
-        raise ShapeError("TensorScatter: axis 0 is that of samples")
-    batch, count = shape_of(update)[0], shape_of(update)[axis]
-    step = iota_like(update, (batch, count), 1)
-    place = step if start is None else step + reshape(start, (batch, 1))
-    if call.attr("mode", "linear") == "circular":
-        place = prim.remainder(place, static(shape_of(cache)[axis], "TensorScatter"))
-    sample = iota_like(update, (batch, count), 0)
-    front = (0, axis, *(k for k in range(1, rank) if k != axis))
-    return prim.scatter(cache, transpose(update, front), sample, place, axes=(0, axis), mode="set")
 
 
 @onnx_op("ReverseSequence")
