@@ -65,8 +65,8 @@ def load(
     Args:
         source: a path, the bytes of a file, or a ModelProto.
         bounds: upper bounds of named dimensions; one without a bound stays open.
-        shapes: shapes for inputs, where the model's own are symbolic or missing. Of a sequence, a list of
-            the shapes of its elements; of an optional that is absent, None.
+        shapes: shapes for inputs, where the model's own are symbolic or missing: numbers and names of
+            symbols. Of a sequence, a list of the shapes of its elements; of an absent optional, None.
         values: inputs that are fixed to a value; the graph does not have them.
         limits: what importing may cost; the default suits models of any size.
 
@@ -207,7 +207,7 @@ class Importer:
 
     def tensor_type(self, name: str, tensor: onnx.TypeProto.Tensor, given: Any) -> TensorType:
         if given is not OWN_SHAPE:
-            shape: tuple[IndexLike, ...] = tuple(given)
+            shape: tuple[IndexLike, ...] = tuple(self.symbol(e) if isinstance(e, str) else e for e in given)
         elif not tensor.HasField("shape"):
             raise ShapeError(f"input {name!r} has no shape", hint=f"load(..., shapes={{{name!r}: [...]}})")
         else:
@@ -224,7 +224,10 @@ class Importer:
             if dim.dim_value < 0:
                 raise FileFormatError(f"dimension {default} is {dim.dim_value}")
             return int(dim.dim_value)
-        name = dim.dim_param or default
+        return self.symbol(dim.dim_param or default)
+
+    def symbol(self, name: str) -> IndexLike:
+        """The symbol of a named dimension."""
         if name not in self.symbols:
             self.symbols[name] = var_index(Var(name, 1, self.bounds.get(name)))
         return self.symbols[name]

@@ -10,8 +10,8 @@ from intaglio.ops.compositions import small_types
 from intaglio.ops.compositions.basic import dtype_of
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.elements import ELEMENTS, Coded, Element, numbers, plain_type, to_type
-from intaglio.readers.onnx.handlers.elementwise import is_symbolic
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.readers.onnx.symbolic import is_symbolic
 from intaglio.shared import dtypes
 from intaglio.shared.errors import DTypeError, UnsupportedError
 
@@ -28,7 +28,12 @@ def _converted(call: OnnxCall, x: Operand, code: int) -> Any:
 
 @onnx_op("Cast")
 def cast(call: OnnxCall, x: Operand) -> Any:
-    return x if is_symbolic(x) else _converted(call, x, call.required("to"))
+    code = call.required("to")
+    if is_symbolic(x):
+        if code in (TensorProto.INT64, TensorProto.INT32):
+            return x
+        x = call.importer.as_value(x)
+    return _converted(call, x, code)
 
 
 @onnx_op("CastLike")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 1024
 """Steps of a loop that may be written out."""
-FIX_CONDITION = "fix what the condition depends on: load(..., values=...)"
+FIX_CONDITION = "fix what the condition depends on: load(..., values=... or shapes=...)"
 TRUE = np.asarray(True)
 NUMBER = TensorType(dtypes.i64, ())
 
