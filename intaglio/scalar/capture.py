@@ -139,7 +139,7 @@ class _Nodes:
 
 
 def _own(outputs: Sequence[Any]) -> _Nodes:
-    """Values of this package are numbered by their birth."""
+    """Values of this package are numbered by their birth, unless some are copies and share one."""
     birth, prev = attrgetter("_order"), attrgetter("_prev")
     seen, stack = set(outputs), list(dict.fromkeys(outputs))
     order: list[Any] = []
@@ -153,12 +153,24 @@ def _own(outputs: Sequence[Any]) -> _Nodes:
     del seen
     born = np.fromiter(map(birth, order), np.int64, len(order))
     number = _numbering(born)
+    if (number(born) != np.arange(len(born))).any():
+        return _foreign(outputs)
     flat = number(np.fromiter(map(birth, chain.from_iterable(map(prev, order))), np.int64))
 
     def rows(values: Sequence[Any]) -> Array:
         return number(np.fromiter(map(birth, values), np.int64, len(values)))
 
-    return _Nodes(order, _split(order, prev, flat), born, rows)
+    return _Nodes(order, _split(order, prev, flat), _small(born), rows)
+
+
+def _small(born: Array) -> Array:
+    """Numbers in the order of births, as few bytes as do."""
+    if born.max() - born.min() < np.iinfo(np.int32).max:
+        shifted: Array = (born - born.min()).astype(np.int32)
+        return shifted
+    ranks = np.empty(len(born), np.int32)
+    ranks[np.argsort(born)] = np.arange(len(born))
+    return ranks
 
 
 def _numbering(born: Array) -> Callable[[Array], Array]:
@@ -196,7 +208,7 @@ def _foreign(outputs: Sequence[Any]) -> _Nodes:
                 index[child] = len(order)
                 order.append(child)
     flat = np.fromiter(map(index.__getitem__, chain.from_iterable(below)), np.int32)
-    unknown = np.full(len(order), -1, np.int64)
+    unknown = np.full(len(order), -1, np.int32)
 
     def rows(values: Sequence[Any]) -> Array:
         return np.array([index.get(value, -1) for value in values], np.int32)
@@ -286,7 +298,7 @@ def _in_order(op: Array, k: Array, born: Array, children: _Children, roots: Arra
     padded = np.append(place, np.int32(-1))
     made = born[order]
     if made[0] < 0:
-        made = np.arange(n)
+        made = np.arange(n, dtype=np.int32)
     first, second = padded[children.first[order]], padded[children.second[order]]
     return Trace(op[order], first, second, k[order], made, padded[roots], padded[ins], padded[params])
 

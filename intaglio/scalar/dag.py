@@ -62,30 +62,25 @@ class Dag:
 
 
 def sorted_dag(dag: Dag, roots: Array) -> Dag:
-    """The rows below `roots`, operands first; all others are dropped."""
+    """The rows below `roots`, operands first; all others are dropped, in place."""
     n = len(dag)
     order, place, stack, following = (np.empty(n, np.int32) for _ in range(4))
     roots = np.ascontiguousarray(roots, np.int32)
     count = dag.sweep("postorder", dag.terms, len(roots), roots, order, place, stack, following)
     assert count >= 0, "a gradient depends on itself"
-    order = order[:count]
+    del stack, following
+    order = order[:count].copy()
     place = np.append(place, np.int32(-1))
-    fold = dag.op[order] == FOLD
-    b, c = dag.b[order], dag.c[order]
-    return Dag(
-        op=dag.op[order],
-        a=place[dag.a[order]],
-        b=np.where(fold, b, place[np.where(fold, -1, b)]).astype(np.int32),
-        c=np.where(fold, c, place[np.where(fold, -1, c)]).astype(np.int32),
-        k=dag.k[order],
-        phase=dag.phase[order],
-        born=dag.born[order],
-        of=place[dag.of[order]],
-        terms=place[dag.terms],
-        outputs=place[dag.outputs],
-        inputs=place[dag.inputs],
-        parameters=place[dag.parameters],
-        output_gradients=place[dag.output_gradients],
-        input_gradients=place[dag.input_gradients],
-        parameter_gradients=place[dag.parameter_gradients],
-    )
+    for name in ("op", "k", "phase", "born"):
+        setattr(dag, name, getattr(dag, name)[order])
+    fold = dag.op == FOLD
+    for name in ("a", "of"):
+        setattr(dag, name, place[getattr(dag, name)[order]])
+    for name in ("b", "c"):
+        column = getattr(dag, name)[order]
+        column[~fold] = place[column[~fold]]
+        setattr(dag, name, column)
+    for name in ("terms", "outputs", "inputs", "parameters", "output_gradients", "input_gradients",
+                 "parameter_gradients"):  # fmt: skip
+        setattr(dag, name, place[getattr(dag, name)])
+    return dag

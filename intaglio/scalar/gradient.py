@@ -61,13 +61,12 @@ def training_step(trace: Trace, *, input_gradients: bool = False, accumulate: bo
     phase = APPLYING if accumulate else UPDATING
     updates = columns.rows(UPDATE, int(moved.sum()), phase, born=np.flatnonzero(moved))
     updates.a[:], updates.b[:] = parameters[moved], gradients[moved]
-    dag = columns.dag()
-    dag.outputs, dag.inputs, dag.parameters = columns.rep[trace.outputs], trace.inputs, parameters
-    dag.output_gradients, dag.parameter_gradients = _at(gradient, trace.outputs), gradients
-    dag.input_gradients = _at(gradient, np.where(input_gradients, trace.inputs, -1))
-    roots += [dag.outputs, dag.inputs, dag.parameters, dag.output_gradients, gradients, dag.input_gradients]
-    found = np.concatenate(roots)
-    return sorted_dag(dag, np.concatenate([found[found >= 0], updates.ids]))
+    outputs, wanted = columns.rep[trace.outputs], np.where(input_gradients, trace.inputs, -1)
+    ends = [outputs, trace.inputs, parameters, _at(gradient, trace.outputs), _at(gradient, wanted), gradients]
+    found = np.concatenate([*roots, *ends])
+    found = np.concatenate([found[found >= 0], updates.ids])
+    del building, gradient, updates
+    return sorted_dag(columns.dag(ends), found)
 
 
 def _at(column: Array, rows: Array) -> Array:
@@ -93,13 +92,13 @@ class _Columns:
         self.rep = np.arange(n, dtype=np.int32)
         self.terms = np.empty(0, np.int32)
         none = np.full(n, -1, np.int32)
-        born = _rank(trace.born)
+        born = trace.born.copy()
         for rows in (trace.parameters, trace.inputs):
             used = rows >= 0
             born[rows[used]] = np.flatnonzero(used)
         self.blocks: list[tuple[Array, ...]] = []
         self.count = 0
-        self._append(trace.op.copy(), trace.a.copy(), trace.b.copy(), none, trace.k.copy(),
+        self._append(trace.op.copy(), trace.a.copy(), trace.b.copy(), none, trace.k,
                      np.full(n, FORWARD, np.uint8), born, none.copy())  # fmt: skip
         self.op, self.a, self.b, self.c = self.blocks[0][:4]
         self.constants: dict[bytes, int] = {}
@@ -133,7 +132,7 @@ class _Columns:
             return np.full(n, value, dtype) if np.ndim(value) == 0 else np.asarray(value, dtype)
 
         return (column(op, np.uint8), column(a, np.int32), column(b, np.int32), column(c, np.int32),
-                column(k, np.float64), column(phase, np.uint8), column(born, np.int64),
+                column(k, np.float64), column(phase, np.uint8), column(born, np.int32),
                 column(of, np.int32))  # fmt: skip
 
     def rows(self, op: int, n: int, phase: int = BACKWARD, /, **columns: Any) -> _Block:
@@ -142,19 +141,16 @@ class _Columns:
         first = self._append(*block)
         return _Block(np.arange(first, first + n, dtype=np.int32), block[1], block[2])
 
-    def dag(self) -> Dag:
-        """All blocks as one graph."""
-        op, a, b, c, k, phase, born, of = (
-            np.concatenate(columns) for columns in zip(*self.blocks, strict=True)
-        )
-        none = np.empty(0, np.int32)
-        return Dag(op, a, b, c, k, phase, born, of, self.terms, *[none] * 6)
-
-
-def _rank(born: Array) -> Array:
-    ranks = np.empty(len(born), np.int64)
-    ranks[np.argsort(born, kind="stable")] = np.arange(len(born))
-    return ranks
+    def dag(self, ends: list[Array]) -> Dag:
+        """All blocks as one graph, which ends them; `ends` are outputs, inputs and so on."""
+        parts = [list(column) for column in zip(*self.blocks, strict=True)]
+        del self.op, self.a, self.b, self.c, self.blocks
+        joined = []
+        for part in parts:
+            joined.append(np.concatenate(part))
+            part.clear()
+        op, a, b, c, k, phase, born, of = joined
+        return Dag(op, a, b, c, k, phase, born, of, self.terms, *ends)
 
 
 def _merge_unary(columns: _Columns) -> None:
@@ -208,16 +204,12 @@ class _Gradients:
     def edges(self) -> None:
         """Every use of a value that needs a gradient, in the order in which the interpreter adds."""
         trace = self.trace
-        outs = np.arange(self.root, -1, -1, dtype=np.int32)
-        out = np.repeat(outs, 2)
-        slot = np.tile(np.array([0, 1], np.int8), len(outs))
-        child = np.stack([trace.a[outs], trace.b[outs]], axis=1).reshape(-1)
-        used = (child >= 0) & (self.needs[child] != 0)
-        out, slot, child = out[used], slot[used], child[used]
-        order = np.argsort(child, kind="stable")
-        self.out, self.slot, self.child = out[order], slot[order], child[order]
-        self.counts = np.bincount(self.child, minlength=len(trace))
-        self.starts = np.cumsum(self.counts) - self.counts
+        structure = (trace.a, trace.b, self.needs)
+        starts = np.zeros(len(trace) + 1, np.int32)
+        count = sweep("count_edges", self.root, len(trace), *structure, starts)
+        self.out, self.slot = np.empty(count, np.int32), np.empty(count, np.uint8)
+        sweep("group_edges", self.root, len(trace), *structure, starts, self.out, self.slot)
+        self.starts, self.counts = starts[:-1], np.diff(starts)
 
     def build(self) -> Array:
         """For every row the row of its gradient, -1 for those that need none."""
@@ -301,9 +293,9 @@ class _Gradients:
         """The row of what flows along every edge."""
         found = np.full(len(self.out), -1, np.int32)
         readers = self.trace.op[self.out]
-        for code in np.unique(readers):
+        for code in np.flatnonzero(np.bincount(readers)):
             for slot, flow in enumerate(BY_CODE[int(code)].flow):
-                edges = np.flatnonzero((readers == code) & (self.slot == slot))
+                edges = np.flatnonzero((readers == code) & (self.slot == slot)).astype(np.int32)
                 if len(edges):
                     found[edges] = self.flow(flow, self.out[edges])
         return found

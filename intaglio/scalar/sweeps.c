@@ -58,6 +58,34 @@ void dependent(wide n, const row *a, const row *b, uint8_t *marked)
         if ((a[i] >= 0 && marked[a[i]]) || (b[i] >= 0 && marked[b[i]])) marked[i] = 1;
 }
 
+/* Uses, up to row `root`, of rows that need a gradient. `starts` [n + 1] gets how many stand before each
+ * row's own; returns how many there are. */
+wide count_edges(wide root, wide n, const row *a, const row *b, const uint8_t *needs, row *starts)
+{
+    memset(starts, 0, (size_t)(n + 1) * sizeof *starts);
+    for (wide i = 0; i <= root; i++) {
+        if (a[i] >= 0 && needs[a[i]]) starts[a[i] + 1]++;
+        if (b[i] >= 0 && needs[b[i]]) starts[b[i] + 1]++;
+    }
+    for (wide i = 0; i < n; i++) starts[i + 1] += starts[i];
+    return starts[n];
+}
+
+/* Those uses by the row that is used, each row's from the last reader to the first: the reader and its operand. */
+void group_edges(wide root, wide n, const row *a, const row *b, const uint8_t *needs, row *starts, row *out,
+                 uint8_t *slot)
+{
+    for (wide i = root; i >= 0; i--)
+        for (int s = 0; s < 2; s++) {
+            row child = s ? b[i] : a[i];
+            if (child < 0 || !needs[child]) continue;
+            slot[starts[child]] = (uint8_t)s;
+            out[starts[child]++] = (row)i;
+        }
+    memmove(starts + 1, starts, (size_t)n * sizeof *starts);
+    starts[0] = 0;
+}
+
 void count_uses(wide n, const uint8_t *op, const row *a, const row *b, const row *c, const row *terms, row *uses)
 {
     memset(uses, 0, (size_t)n * sizeof *uses);
@@ -198,10 +226,10 @@ void home_levels(wide n, const uint8_t *op, const row *a, const row *b, const ro
 }
 
 /* What a row computes, as a hash: `colour` knows operators and kinds of operands, `fine` also the levels of
- * operands outside of sums. Equal rows of one level become one loop. */
+ * operands outside of sums. Equal rows of one level become one loop. `seen` is what readers know of a row. */
 void colours(wide n, const uint8_t *op, const row *a, const row *b, const row *c, const double *k,
              const row *terms, const uint8_t *stored, const uint8_t *class_of, const uint8_t *phase,
-             const row *level, const row *home, uint64_t *colour, uint64_t *fine, uint64_t *seen, uint64_t *seen_fine)
+             const row *level, const row *home, uint64_t *colour, uint64_t *fine, uint64_t *seen)
 {
     for (wide i = 0; i < n; i++) {
         uint64_t h = mix(1, op[i]), f;
@@ -210,9 +238,12 @@ void colours(wide n, const uint8_t *op, const row *a, const row *b, const row *c
         if (!is_leaf(op[i])) {
             row of[3] = {a[i], op[i] == FOLD ? -1 : b[i], op[i] == FOLD ? -1 : c[i]};
             for (int s = 0; s < 3; s++) {
-                if (of[s] < 0) continue;
-                h = mix(h, seen[of[s]]);
-                f = mix(f, seen_fine[of[s]]);
+                row p = of[s];
+                if (p < 0) continue;
+                h = mix(h, seen[p]);
+                if (op[p] == PARAM) f = mix(f, mix(seen[p], (uint64_t)home[p]));
+                else if (is_leaf(op[p])) f = mix(f, seen[p]);
+                else f = mix(f, stored[p] ? mix(seen[p], (uint64_t)level[p]) : fine[p]);
             }
             if (op[i] == FOLD)
                 for (row s = 0; s < c[i]; s++) {
@@ -222,16 +253,8 @@ void colours(wide n, const uint8_t *op, const row *a, const row *b, const row *c
         }
         colour[i] = h;
         fine[i] = f;
-        if (is_leaf(op[i])) {
-            seen[i] = mix(2, op[i]);
-            seen_fine[i] = op[i] == PARAM ? mix(seen[i], (uint64_t)home[i]) : seen[i];
-        } else if (stored[i]) {
-            seen[i] = mix(mix(3, class_of[op[i]]), phase[i]);
-            seen_fine[i] = mix(seen[i], (uint64_t)level[i]);
-        } else {
-            seen[i] = h;
-            seen_fine[i] = f;
-        }
+        if (is_leaf(op[i])) seen[i] = mix(2, op[i]);
+        else seen[i] = stored[i] ? mix(mix(3, class_of[op[i]]), phase[i]) : h;
     }
 }
 

@@ -23,7 +23,7 @@ def _library() -> ctypes.CDLL:
     path = build_shared(_SOURCE.read_text(), target=GENERIC, toolchain=toolchain, opt="fast-compile",
                         exact=True, name="scalar-sweeps")  # fmt: skip
     library = ctypes.CDLL(str(path))
-    for name in ("postorder", "fold_chains"):
+    for name in ("postorder", "fold_chains", "count_edges"):
         getattr(library, name).restype = ctypes.c_int64
     return library
 

@@ -34,6 +34,10 @@ class Facts:
     fine: Array
     seen: Array
 
+    def forget_hashes(self) -> None:
+        """Once all families and their bodies are found, hashes are of no use."""
+        self.colour = self.fine = self.seen = np.empty(0, np.uint64)
+
 
 @dataclass(eq=False)
 class Family:
@@ -76,17 +80,19 @@ def analyse(dag: Dag) -> Facts:
     n = len(dag)
     uses, size, level, home = (np.empty(n, np.int32) for _ in range(4))
     stored, deferred, reads_param = (np.empty(n, np.uint8) for _ in range(3))
-    colour, fine, seen, seen_fine = (np.empty(n, np.uint64) for _ in range(4))
     dag.sweep("count_uses", dag.terms, uses)
     dag.sweep("choose_stored", dag.terms, dag.phase, uses, kept_rows(dag), _table(PARTIAL, 1), LARGEST,
               stored, deferred, size, reads_param)  # fmt: skip
+    del uses, size, reads_param
     dag.sweep("levels", dag.terms, stored, level)
     dag.sweep("home_levels", dag.terms, stored, level, home)
-    origin = np.where(dag.of >= 0, home[dag.of], level).astype(np.int32)
+    origin = np.where(dag.of >= 0, home[dag.of], level)
     classes = np.arange(32, dtype=np.uint8)
     classes[[ADD, COPY]] = FOLD
-    dag.sweep("colours", dag.k, dag.terms, stored, classes, dag.phase, origin, home, colour, fine, seen,
-              seen_fine)  # fmt: skip
+    colour, fine, seen = (np.empty(n, np.uint64) for _ in range(3))
+    dag.sweep("colours", dag.k, dag.terms, stored, classes, dag.phase, origin, home, colour, fine,
+              seen)  # fmt: skip
+    del origin, home
     _part_updates(dag, fine)
     return Facts(stored, deferred, level, colour, fine, seen)
 
@@ -116,7 +122,7 @@ def _table(codes: frozenset[int], value: int) -> Array:
 
 def find_regions(dag: Dag, facts: Facts) -> list[Region]:
     """The families in an order in which they can run, repeats rolled."""
-    roots = np.flatnonzero(facts.stored | facts.deferred)
+    roots = np.flatnonzero(facts.stored | facts.deferred).astype(np.int32)
     if not len(roots):
         return []
     phase = np.where(facts.deferred[roots] != 0, ON_DEMAND, dag.phase[roots])

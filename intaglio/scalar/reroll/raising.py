@@ -75,6 +75,7 @@ def raise_dag(dag: Dag, target: Target, *, exact: bool = True) -> Raised:
         work.append(
             (region, [None if is_statement(dag, f) else body_of(dag, facts, f) for f in region.families])
         )
+    facts.forget_hashes()
     flat = [
         (family, body)
         for region, bodies in work

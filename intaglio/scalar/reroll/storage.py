@@ -50,9 +50,12 @@ def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]
     leaf = (dag.op == PARAM) | (dag.op == INPUT)
     placed = (placed & (dag.op != UPDATE)) | leaf
     array = _merge_single(dag, array, placed)
-    group = np.where((dag.op == ADD) | (dag.op == COPY), FOLD, dag.op)
-    order = np.lexsort((dag.born, group, array))
-    order = order[array[order] >= 0]
+    order = np.flatnonzero(array >= 0).astype(np.int32)
+    group = dag.op[order]
+    group[(group == ADD) | (group == COPY)] = FOLD
+    key = array[order].astype(np.int64) << 40 | group.astype(np.int64) << 32 | dag.born[order]
+    order = order[np.argsort(key, kind="stable")]
+    del key, group
     storage = _numbered(array, order)
     _lay_out(storage, order, [(family, body) for family, body in work if body is not None], dag)
     return storage
@@ -97,12 +100,15 @@ def _merge_single(dag: Dag, array: Array, placed: Array) -> Array:
     alone = placed & (array >= 0)
     alone[alone] = count[array[alone]] == 1
     alone |= placed & (array < 0)
-    merged = np.where(placed, array, -1)
+    merged = np.where(placed, array, np.int32(-1))
     for number, kind in enumerate((PARAM, INPUT)):
         merged[alone & (dag.op == kind)] = free + number
     merged[alone & (dag.op != PARAM) & (dag.op != INPUT)] = free + 2
-    used, dense = np.unique(merged, return_inverse=True)
-    return (dense.reshape(-1) - int(used[0] < 0)).astype(np.int32)
+    merged += 1
+    used = np.bincount(merged) > 0
+    dense = np.cumsum(used) - 1
+    numbers: Array = (dense - int(used[0])).astype(np.int32)[merged]
+    return numbers
 
 
 def _numbered(array: Array, order: Array) -> Storage:
