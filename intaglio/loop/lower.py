@@ -139,7 +139,10 @@ class Lowering:
             if node.op.name in lower_control.RULES:
                 return lower_control.RULES[node.op.name](self, node)
             return lower_opaque.lower_opaque(self, node)
-        lowering = GroupLowering(group, fusion, self.place, fusion.stored_outside(group))
+        stored = fusion.stored_outside(group)
+        if all(0 in value.shape for value in stored):
+            return []
+        lowering = GroupLowering(group, fusion, self.place, stored)
         notes: tuple[str, ...] = ()
         extra: tuple[Buffer, ...] = ()
         if group.kind == "anchor":
