@@ -179,9 +179,8 @@ def main() -> int:
     rows.sort(key=lambda row: row.name)
     found = totals(rows)
     tried = found["right"] + found["unsupported"] + found["wrong"]
-    print(
-        f"{len(rows)} operators, {tried} samples: {dict(found)}, {100 * found['right'] / max(tried, 1):.1f} % right"
-    )
+    share = 100 * found["right"] / max(tried, 1)
+    print(f"{len(rows)} operators, {tried} samples: {dict(found)}, {share:.1f} % right")
     if options.check:
         return 1 if check(rows) else 0
     if not options.filter:

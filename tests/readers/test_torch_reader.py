@@ -108,6 +108,8 @@ ELEMENTWISE = [
     lambda x, i: nn.functional.pad(x[None], (1, 2, 0, 1), value=2.0) + nn.functional.one_hot(i % 4, 7).sum(),
     lambda x, i: nn.functional.interpolate(x[None, None], scale_factor=2.0, mode="bilinear").square(),
     lambda x, i: nn.functional.interpolate(x[None, None], size=(5, 7), mode="bicubic", align_corners=True),
+    lambda x, i: nn.functional.grid_sample(x[None, None], torch.tanh(x)[None, :, :2, None] * 1.5 + x[:2, :2]),
+    lambda x, i: torch.cdist(x, x + 1, p=1.0).sum() + x.masked_scatter(i > 5, x.flip(0)),
     lambda x, i: (x.to(torch.float64).exp(), x.to(torch.int32), i.to(torch.bool), x.masked_fill(x > 0, -1.0)),
     lambda x, i: nn.functional.cross_entropy(x, i[:, 0] % 4) + nn.functional.mse_loss(x, x * 0.5),
 ]  # fmt: skip
@@ -184,3 +186,9 @@ def test_arguments(tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(b"no program")
     with pytest.raises(FileFormatError):
         intaglio.compile(tmp_path / "m.pt2")
+
+
+def test_the_documented_table_of_operators_is_current() -> None:
+    from intaglio.readers.torch.coverage import table
+
+    assert table() in (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text()

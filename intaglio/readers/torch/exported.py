@@ -86,13 +86,18 @@ class Reader:
     """Reads one exported program.
 
     `trained` are the parameters that become states; `seed` starts the random numbers of dropout, which is
-    an error without one.
+    an error without one. Names of states lose the `prefix`.
     """
 
     def __init__(
-        self, program: ExportedProgram, trained: Collection[str] = (), seed: int | None = None
+        self,
+        program: ExportedProgram,
+        trained: Collection[str] = (),
+        seed: int | None = None,
+        prefix: str = "",
     ) -> None:
         self.program = program
+        self.prefix = prefix
         self.trained = trained
         self.graph = Graph("model")
         self.importer = Importer(program.graph_module, self.graph)
@@ -142,7 +147,8 @@ class Reader:
             return self.importer.constant(tensor, name)
         same = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
         if same not in self._tied or tensor.numel() == 0:
-            self._tied[same] = self.graph.state(array_of(tensor).copy(), name.replace(".", "_"))
+            shown = name.removeprefix(self.prefix).replace(".", "_")
+            self._tied[same] = self.graph.state(array_of(tensor).copy(), shown)
         self.states[name] = self._tied[same]
         return self.states[name]
 

@@ -37,22 +37,26 @@ _NOTHING = {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_c
 
 
 class RandomState:
-    """The random generator of a program: a state that every draw moves on."""
+    """The random generator of a program: a state, from the first draw on, that every draw moves on."""
 
     def __init__(self, graph: Graph, seed: int) -> None:
         self.graph = graph
-        self.state = graph.state(random.state_of(seed), "random_state")
-        self.now: Any = self.state
+        self.seed = seed
+        self.state: Value | None = None
+        self.now: Any = None
 
     def draw(self, shape: Sequence[Any]) -> Any:
         """The generator's state for one draw of this shape."""
+        if self.state is None:
+            self.state = self.now = self.graph.state(random.state_of(self.seed), "random_state")
         state = self.now
         self.now = random.advance(state, static(random.words(shape), "random numbers"))
         return state
 
     def finish(self) -> None:
         """The next call goes on where this one ended."""
-        self.graph.update(self.state, self.now)
+        if self.state is not None:
+            self.graph.update(self.state, self.now)
 
 
 class Importer:

@@ -68,7 +68,8 @@ def read_training(
         raise ArgumentError("the optimiser holds no parameter of the module")
     every = {name for name, p in module.named_parameters(remove_duplicate=False)
              if PREFIX + named[id(p)] in trained}  # fmt: skip
-    reader = Reader(program.run_decompositions(decompositions()), {PREFIX + n for n in every}, seed)
+    states = {PREFIX + name for name in every}
+    reader = Reader(program.run_decompositions(decompositions()), states, seed, PREFIX)
     graph = reader.run()
     if len(graph.outputs) != 1 or graph.outputs[0].type.rank:
         raise ArgumentError(f"the loss is {graph.outputs!r}, not one scalar", hint="reduce it to its mean")
@@ -76,6 +77,10 @@ def read_training(
     step.tensors = {name.removeprefix(PREFIX): value for name, value in reader.states.items()}
     _append_updates(step, optimizer, named, reader)
     graph.set_outputs(graph.outputs, ["loss"])
+    *inputs, target = graph.inputs[: len(graph.inputs) - len(step.rates)]
+    target.name = graph.unique_name("target")
+    for value in inputs:
+        value.name = graph.unique_name("x")
     return step
 
 
@@ -99,7 +104,8 @@ def _append_updates(
         for number, (settings, params) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
             rate = graph.input(TensorType(dtypes.f64, ()), f"lr_{number}" if several else "lr")
             step.rates.append(rate)
-            builder = _Group(step, optimizer, dict(settings), rate, {})
+            names = {key: name.replace(".", "_") for key, name in named.items()}
+            builder = _Group(step, optimizer, dict(settings), rate, names)
             for p in params:
                 value, g = reader.states[PREFIX + named[id(p)]], next(gradients)
                 rule(builder, p, value, -g if settings.get("maximize") else g)
@@ -113,13 +119,14 @@ class _Group:
     optimizer: torch.optim.Optimizer
     settings: dict[str, Any]
     rate: Value
-    counters: dict[float, tuple[Value, Any]]
+    names: dict[int, str]
+    counters: dict[float, tuple[Value, Any]] = field(default_factory=dict)
 
     def moment(self, p: torch.Tensor, name: str) -> Value:
         """A state of the optimiser for a parameter, going on from what it holds now."""
         held = self.optimizer.state.get(p, {}).get(name)
         start = np.zeros_like(array_of(p)) if held is None else array_of(held).copy()
-        value = self.step.graph.state(start, name)
+        value = self.step.graph.state(start, f"{name}_{self.names[id(p)]}")
         self.step.moments.append((p, name, value))
         return value
 

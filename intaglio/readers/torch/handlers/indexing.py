@@ -7,11 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.ops.compositions import indexing
-from intaglio.ops.compositions.basic import axis_of, dtype_of, expand, rank_of, reshape, shape_of, unsqueeze
+from intaglio.ops.compositions import indexing, reduction
+from intaglio.ops.compositions.basic import (
+    axis_of,
+    broadcast,
+    dtype_of,
+    expand,
+    rank_of,
+    reshape,
+    shape_of,
+    unsqueeze,
+)
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.registry import FxCall, aten, direct
+from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
 
 _MODES = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
@@ -143,3 +153,14 @@ def one_hot(call: FxCall, index: Any, num_classes: int = -1) -> Any:
 def take(call: FxCall, x: Any, index: Any) -> Any:
     flat = indexing.index_select(reshape(x, (-1,)), 0, reshape(index, (-1,)))
     return reshape(flat, shape_of(index))
+
+
+@aten("masked_scatter")
+def masked_scatter(call: FxCall, x: Any, mask: Any, source: Any) -> Any:
+    """The k-th true element of the mask takes the k-th element of the source."""
+    x, mask = broadcast(x, mask)
+    flat = reshape(mask, (-1,))
+    place = reduction.cumsum(prim.cast(flat, dtype=dtypes.i64), 0) - 1
+    known = prim.where(flat, place, 0)
+    taken = indexing.index_select(reshape(source, (-1,)), 0, known)
+    return prim.where(mask, reshape(taken, shape_of(x)), x)

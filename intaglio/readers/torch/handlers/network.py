@@ -6,10 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from intaglio.graph.grad import gradient
-from intaglio.ops.compositions import attention, convolution, linear, loss, normalization, pooling, resize
-from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose
+from intaglio.ops.compositions import (
+    attention,
+    convolution,
+    linear,
+    loss,
+    normalization,
+    pooling,
+    resize,
+    sampling,
+)
+from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose, unsqueeze
 from intaglio.ops.compositions.functions import rsqrt
-from intaglio.ops.compositions.reduction import var_mean
+from intaglio.ops.compositions.reduction import norm, var_mean
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.registry import FxCall, aten, direct
 from intaglio.shared.errors import UnsupportedError
@@ -300,3 +309,18 @@ def channel_shuffle(call: FxCall, x: Any, groups: int) -> Any:
     n, c, *rest = shape_of(x)
     split = reshape(x, (n, groups, c // groups, *rest))
     return reshape(transpose(split, [0, 2, 1, *range(3, 3 + len(rest))]), (n, c, *rest))
+
+
+@aten("grid_sampler_2d", "grid_sampler_3d", "grid_sampler")
+def grid_sampler(call: FxCall, x: Any, grid: Any, mode: int, padding: int, align_corners: bool) -> Any:
+    modes, paddings = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
+    if (modes[mode], paddings[padding]) == ("cubic", "border"):
+        raise UnsupportedError("bicubic sampling with border padding", hint="use bilinear, or zeros")
+    return sampling.grid_sample(x, grid, modes[mode], paddings[padding], align_corners)
+
+
+@aten("_cdist_forward")
+def cdist(call: FxCall, a: Any, b: Any, p: float, compute_mode: int | None = None) -> Any:
+    """Distances between all rows of a and all rows of b."""
+    difference = unsqueeze(a, -2) - unsqueeze(b, -3)
+    return norm(difference, p, -1)

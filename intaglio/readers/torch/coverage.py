@@ -1,0 +1,50 @@
+"""Which ATen operators the reader takes: the table of the documentation.
+
+python -m intaglio.readers.torch.coverage
+"""
+
+from __future__ import annotations
+
+import torch
+from torch._decomp import core_aten_decompositions
+
+from intaglio.readers.torch.handlers.creation import random
+from intaglio.readers.torch.registry import find_handler, known_operators
+from intaglio.shared.errors import UnsupportedError
+
+NATIVE, DECOMPOSED, MISSING = "native", "by decomposition", "not yet"
+
+
+def coverage() -> dict[str, str]:
+    """Every operator of the core ATen opset, and every other one with a handler: how it is taken."""
+    decomposed = {str(overload) for overload in core_aten_decompositions()}
+    found: dict[str, str] = {}
+    for name in sorted({*torch.ops.aten, *(n.partition(".")[0] for n in known_operators())}):
+        packet = getattr(torch.ops.aten, name, None)
+        for overload_name in packet.overloads() if packet is not None else ():
+            overload = getattr(packet, overload_name)
+            if torch.Tag.core in overload.tags:
+                found[str(overload).removeprefix("aten.")] = status(str(overload), decomposed)
+    return found
+
+
+def status(operator: str, decomposed: set[str]) -> str:
+    """How one operator is taken."""
+    try:
+        handler = find_handler(operator)
+    except UnsupportedError:
+        return DECOMPOSED if operator in decomposed else MISSING
+    return MISSING if handler is random else NATIVE
+
+
+def table() -> str:
+    """The table as Markdown, with its totals."""
+    found = coverage()
+    counts = {kind: sum(s == kind for s in found.values()) for kind in (NATIVE, DECOMPOSED, MISSING)}
+    total = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    lines = [f"{len(found)} operators of the core ATen opset: {total}.", "", "| operator | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{name}` | {kind} |" for name, kind in found.items())]) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
