@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from intaglio.scalar.capture import Trace
+from intaglio.scalar.checking import check_batch
 from intaglio.scalar.gradient import training_step
-from intaglio.scalar.memory import Memory, moves, read_row
+from intaglio.scalar.memory import Memory, Move, moves, read_row
 from intaglio.scalar.reroll.raising import raise_dag
 from intaglio.scalar.samples import Samples
 from intaglio.scalar.streaming import accumulating
@@ -29,12 +30,14 @@ class Batches:
 
     def __init__(self, trace: Trace, build: Build, parameters: tuple[Raised, Memory], *,
                  input_gradients: bool) -> None:  # fmt: skip
+        self.trace, self.build = trace, build
         self.dag = training_step(trace, input_gradients=input_gradients, accumulate=True)
         self.raised = raise_dag(self.dag, build.target, exact=build.exact)
         self.memory = Memory()
         self.copies = self._share(*parameters)
         self.streams = Streams(self.raised, build, self.memory)
-        self.gradients = moves(self.raised, self.memory, self.dag.parameter_gradients)
+        self._gradients = moves(self.raised, self.memory, self.dag.parameter_gradients)
+        self._parameters = moves(self.raised, self.memory, self.dag.parameters)
         self.rate, self.fault = self.memory[self.raised.rate], self.memory[self.raised.fault]
 
     def _share(self, raised: Raised, memory: Memory) -> list[tuple[Array, Array, Array, Array]]:
@@ -58,13 +61,30 @@ class Batches:
         """Take the parameters; no gradients yet."""
         for own, places, array, others in self.copies:
             own[places] = array[others]
-        for array, places_, _ in self.gradients:
+        for array, places_, _ in self._gradients:
             array[places_] = 0
+
+    def gradients(self) -> Array:
+        """The gradients of the parameters so far."""
+        return self._numbers(self._gradients)
+
+    def parameters(self) -> Array:
+        """The parameters as this sees them; 0 for those that nothing depends on."""
+        return self._numbers(self._parameters)
+
+    def _numbers(self, found: list[Move]) -> Array:
+        numbers = np.zeros(len(self.dag.parameters))
+        for array, places, which in found:
+            numbers[which] = array[places]
+        return numbers
 
     def add(self, samples: Samples, first: int, results: Array) -> int:
         """Add the gradients of samples; returns how many went well."""
         self.fault[0] = 0
         self.running = self.streams.find(accumulating, samples)
+        if not self.running.checked:
+            check_batch(self, self.running, samples)
+            self.running.checked = True
         return self.running.over("accumulate", samples, first, np.empty(0), results)
 
     def add_current(self) -> None:

@@ -46,6 +46,15 @@ class Memory:
         """The arrays that programs write."""
         return [array for buffer, array in self.arrays.items() if buffer.data is None]
 
+    def saved(self) -> list[Array]:
+        """A copy of what programs write."""
+        return [array.copy() for array in self.changing()]
+
+    def restore(self, saved: list[Array]) -> None:
+        """Put a copy back."""
+        for array, before in zip(self.changing(), saved, strict=True):
+            array[:] = before
+
 
 class Library:
     """A compiled loop program and its entry points; buffers lie where `memory` has them."""

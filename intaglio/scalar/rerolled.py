@@ -12,7 +12,7 @@ from intaglio.loop.spec import verify
 from intaglio.ops.expr import Apply, Const, Read
 from intaglio.scalar.batches import Batches
 from intaglio.scalar.capture import Trace
-from intaglio.scalar.checking import check
+from intaglio.scalar.checking import check, check_training
 from intaglio.scalar.dag import Dag
 from intaglio.scalar.engines import Build, Engine, Role, refuse_input_gradient
 from intaglio.scalar.gradient import training_step
@@ -159,7 +159,11 @@ class Rerolled(Engine):
     def train(self, samples: Samples, first: int, rates: Array, results: Array) -> int:
         self._fresh, self._batched = False, False
         self._fault[0] = 0
-        return self.streams.find(training, samples).over("train", samples, first, rates, results)
+        running = self.streams.find(training, samples)
+        if not running.checked:
+            check_training(self, running, samples)
+            running.checked = True
+        return running.over("train", samples, first, rates, results)
 
     @property
     def batches(self) -> Batches:

@@ -33,6 +33,7 @@ class Running:
         self.done = memory[stream.done]
         self.entries: dict[str, Any] = {name: self.library.entry(name) for name in stream.program.phases}
         self.count = np.zeros(1, np.int64)
+        self.checked = False
 
     def run(self, name: str) -> None:
         """Run a phase that reads no sample."""

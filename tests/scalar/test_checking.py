@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from scalar_models import MODELS, perceptron
 
 from intaglio import scalar
+from intaglio.loop.ir import Block
 from intaglio.ops.expr import Const, where
-from intaglio.scalar import rerolled
+from intaglio.scalar import rerolled, streaming
 from intaglio.scalar.capture import capture
 from intaglio.scalar.checking import Reference
 from intaglio.scalar.gradient import training_step
@@ -90,6 +92,26 @@ def test_a_mistake_is_found_when_compiling(mistake: Any, monkeypatch: pytest.Mon
     mistake(monkeypatch)
     with pytest.raises(VerifyError, match="compiled program disagrees with its graph"):
         compile_model()
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_mistake_in_many_samples_is_found_when_they_start(
+    batch: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels of the backward pass run in the opposite order."""
+    real = streaming._Builder._phase
+
+    def phase(self: Any, name: str, *without: Any) -> Block:
+        made = real(self, name, *without)
+        return Block(made.statements[::-1]) if name == "backward" else made
+
+    model = perceptron()
+    samples = np.array(model.samples)
+    compile_model().train(samples, 0.1, batch=batch)
+    monkeypatch.setattr(streaming._Builder, "_phase", phase)
+    program = compile_model()
+    with pytest.raises(VerifyError, match=r"disagrees with its graph: (gradient of )?parameter"):
+        program.train(samples, 0.1, batch=batch)
 
 
 def test_checking_leaves_the_program_as_it_was_captured() -> None:
