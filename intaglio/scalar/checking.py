@@ -127,8 +127,8 @@ def _hold(kind: str, numbers: Array, found: Array, expected: Array, *, exact: bo
             return worst
         place = int(np.flatnonzero(finite)[away.argmax()])
     raise VerifyError(
-        f"the compiled program disagrees with its graph: {kind} {int(numbers[place])} is {found[place]!r}, "
-        f"not {expected[place]!r}",
+        f"the compiled program disagrees with its graph: {kind} {int(numbers[place])} is "
+        f"{float(found[place])!r}, not {float(expected[place])!r}",
         hint="engine='straight' compiles the graph without loops; this is a bug, please report the graph"
         if exact
         else "the order of its sums matters too much to give up: compile with exact=True",

@@ -110,7 +110,7 @@ def test_a_mistake_in_many_samples_is_found_when_they_start(
     compile_model().train(samples, 0.1, batch=batch)
     monkeypatch.setattr(streaming._Builder, "_phase", phase)
     program = compile_model()
-    with pytest.raises(VerifyError, match=r"disagrees with its graph: (gradient of )?parameter"):
+    with pytest.raises(VerifyError, match="disagrees with its graph"):
         program.train(samples, 0.1, batch=batch)
 
 
