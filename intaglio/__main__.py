@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -18,6 +19,9 @@ from intaglio.compile import Settings, capture, compile_graph
 from intaglio.graph.ir import Graph
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError, IntaglioError
+
+if TYPE_CHECKING:
+    from intaglio.view.compare import Difference
 
 app = typer.Typer(
     help="Compile machine-learning models, inference and training, to small readable C.",
@@ -32,7 +36,9 @@ Threads = Annotated[int | None, typer.Option(help="Threads of a call; default al
 OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3.", min=0, max=3)]
 TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
 Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
-Inputs = Annotated[list[str] | None, typer.Option("--input", help="name=file.npy; missing ones are random.")]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", help="name=file.npy, or a .npz file; missing ones are random.")
+]
 
 
 def printable(text: str) -> str:
@@ -85,16 +91,16 @@ def _run_file(path: Path) -> dict[str, Any]:
 
 
 def gather_inputs(graph: Graph, given: list[str] | None, seed: int = 0) -> list[np.ndarray[Any, Any]]:
-    """Arrays for a graph's inputs: from .npy files where named, else random (seeded)."""
+    """Arrays for a graph's inputs: from files where named, else random (seeded)."""
     from intaglio.view.samples import random_input
 
-    files = dict(pair.partition("=")[::2] for pair in given or [])
-    unknown = set(files) - {v.name for v in graph.inputs}
+    arrays = given_arrays(given)
+    unknown = set(arrays) - {v.name for v in graph.inputs}
     if unknown:
         names = ", ".join(v.name for v in graph.inputs)
         raise ArgumentError(f"the model has no input {sorted(unknown)}", hint=f"its inputs are {names}")
     rng = np.random.default_rng(seed)
-    return [np.load(files[v.name]) if v.name in files else random_input(v.type, rng) for v in graph.inputs]
+    return [arrays[v.name] if v.name in arrays else random_input(v.type, rng) for v in graph.inputs]
 
 
 @app.command()
@@ -185,26 +191,54 @@ def passes() -> None:
 def verify(
     model: Model,
     inputs: Inputs = None,
+    size: Annotated[list[str] | None, typer.Option(help="name=number, a symbolic dimension.")] = None,
     opt_level: OptLevel = 3,
+    disable: Disabled = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative error accepted.")] = 1e-4,
+    save: Annotated[Path | None, typer.Option(help="Directory for an operator that differs.")] = None,
 ) -> None:
-    """Compare the compiled model with the NumPy interpreter of its graph."""
-    from intaglio.view.compare import compare
+    """Compare a compiled ONNX model with ONNX Runtime, and name the operator that differs first.
 
-    graph = load_model(model)
-    rows = compare(graph, gather_inputs(graph, inputs), opt_level=opt_level)
-    table = Table("output", "type", "largest error", "relative to the largest element", "")
-    for row in rows:
-        table.add_row(
-            escape(printable(row.name)),
-            row.type,
-            f"{row.absolute:.3g}",
-            f"{row.relative:.3g}",
-            "ok" if row.relative <= tolerance else "DIFFERS",
+    Any other model is compared with the NumPy interpreter of its graph.
+    """
+    settings: dict[str, Any] = {"opt_level": opt_level, "disabled_passes": tuple(disable or ())}
+    if Path(model).suffix == ".onnx":
+        from intaglio.verify import verify_onnx
+
+        sizes = {name: int(number) for name, _, number in (pair.partition("=") for pair in size or [])}
+        report = verify_onnx(
+            model, given_arrays(inputs), sizes=sizes, tolerance=tolerance, save=save, **settings
         )
-    console.print(table)
+        rows, culprit = list(report.differences), report.culprit
+    else:
+        from intaglio.view.compare import compare
+
+        graph = load_model(model)
+        rows, culprit = compare(graph, gather_inputs(graph, inputs), **settings), None
+    print_differences(rows, tolerance)
+    if culprit is not None:
+        print(printable(culprit.describe()))
     if any(row.relative > tolerance for row in rows):
         raise typer.Exit(1)
+
+
+def given_arrays(given: list[str] | None) -> dict[str, Any]:
+    """The arrays of `name=file.npy` options, and those of whole `.npz` files."""
+    arrays: dict[str, Any] = {}
+    for option in given or []:
+        name, _, file = option.partition("=")
+        arrays |= {name: np.load(file)} if file else dict(np.load(name))
+    return arrays
+
+
+def print_differences(rows: Sequence[Difference], tolerance: float) -> None:
+    """A table of errors by output."""
+    table = Table("output", "type", "largest error", "relative to the largest element", "ULP", "")
+    for row in rows:
+        verdict = "ok" if row.relative <= tolerance else "DIFFERS"
+        numbers = (f"{number:.3g}" for number in (row.absolute, row.relative, row.ulp))
+        table.add_row(escape(printable(row.name)), row.type, *numbers, verdict)
+    console.print(table)
 
 
 @app.command()
