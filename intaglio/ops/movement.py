@@ -68,6 +68,26 @@ def flat_index(index: Shape, shape: Shape) -> IndexLike:
     return flat
 
 
+def matching_axes(before: Shape, after: Shape) -> list[tuple[slice, slice]]:
+    """Runs of axes of two shapes of one size that hold the same elements; as many and as short as possible.
+
+    With symbols the places within a run are quotients that do not simplify, so that axes which only pass
+    through had better stand alone."""
+    if 0 in before:
+        return [(slice(0, len(before)), slice(0, len(after)))]
+    runs, start, first = [], 0, 0
+    ahead: list[IndexLike] = [product(after[:m]) for m in range(len(after) + 1)]
+    for k in range(1, len(before) + 1):
+        size = product(before[:k])
+        end = next((m for m in range(first, len(after) + 1) if ahead[m] == size), None)
+        if k == len(before):
+            end = len(after)
+        if end is not None:
+            runs.append((slice(start, k), slice(first, end)))
+            start, first = k, end
+    return runs
+
+
 @op
 class reshape:
     """The same elements in row-major order under another shape."""
@@ -89,7 +109,10 @@ class reshape:
 
     @staticmethod
     def element(i: Shape, x: Any, *, shape: Shape) -> Expr:
-        read: Expr = x[split_index(flat_index(i, shape), x.type.shape)]
+        at: list[IndexLike] = []
+        for own, other in matching_axes(x.type.shape, shape):
+            at += split_index(flat_index(i[other], shape[other]), x.type.shape[own])
+        read: Expr = x[tuple(at)]
         return read
 
 

@@ -12,6 +12,7 @@ from intaglio.ops.compositions.basic import (
     constant_like,
     dtype_of,
     expand,
+    full_like,
     iota_like,
     rank_of,
     reshape,
@@ -60,24 +61,32 @@ class _Windows:
         self.strides = self.kernel if stride is None or stride == [] else per_axis(stride, rank, "stride")
         self.dilations = per_axis(dilation, rank, "dilation")
         self.given = _pairs(padding, rank)
-        self.size = [static(extent, name) for extent in shape[2:]]
-        settings = zip(self.size, self.kernel, self.strides, self.given, self.dilations, strict=True)
-        self.places = [_places(n, k, s, p, d, ceil_mode) for n, k, s, p, d in settings]
         if isinstance(padding, int) or (len(padding) and isinstance(padding[0], int)):
             _check_half(name, self.given, self.kernel)
+        self.size = shape[2:]
+        self.fixed = all(isinstance(extent, int) for extent in self.size)
+        self.padding: Sequence[tuple[int, int]] = self.given
+        if self.fixed or ceil_mode:
+            self._fit(name, ceil_mode)
+
+    def _fit(self, name: str, ceil_mode: bool) -> None:
+        """Padding behind known extents so that all windows fit, the last one of `ceil_mode` too."""
+        size = [static(extent, name) for extent in self.size]
+        settings = zip(size, self.kernel, self.strides, self.given, self.dilations, strict=True)
+        self.places = [_places(n, k, s, p, d, ceil_mode) for n, k, s, p, d in settings]
         if any(p < 1 for p in self.places):
-            raise ShapeError(f"{name}: a window of {list(self.kernel)} does not fit into {list(shape)}")
+            raise ShapeError(f"{name}: a window of {list(self.kernel)} does not fit into {size}")
         ends = [
             (p - 1) * s + d * (k - 1) + 1
             for p, s, d, k in zip(self.places, self.strides, self.dilations, self.kernel, strict=True)
         ]
         self.padding = tuple(
-            (low, end - n - low) for (low, _), end, n in zip(self.given, ends, self.size, strict=True)
+            (low, end - n - low) for (low, _), end, n in zip(self.given, ends, size, strict=True)
         )
 
     def of(self, x: Any, value: float) -> Any:
         """The windows as `[n, c, *places, *kernel]`, `value` outside of x."""
-        disjoint = self.strides == self.kernel and all(low == 0 for low, _ in self.padding)
+        disjoint = self.fixed and self.strides == self.kernel and all(low == 0 for low, _ in self.padding)
         if disjoint and set(self.dilations) == {1} and all(high <= 0 for _, high in self.padding):
             return self._disjoint(x)
         return prim.unfold(
@@ -181,7 +190,7 @@ def _positions(windows: _Windows, inside: Any) -> Any:
         at.insert(0, start + offset * windows.dilations[k])
     position: Any = 0
     for place, extent in zip(at, windows.size, strict=True):
-        position = position * extent + place
+        position = position * static(extent, "max_pool with indices") + place
     return position
 
 
@@ -219,10 +228,20 @@ def _avg_pool(
         if divisor_override == 0:
             raise ArgumentError("avg_pool: divisor_override is 0")
         return total * (1 / divisor_override)
+    if not windows.fixed:
+        return total / _counts_at_run_time(windows, x, count_include_pad)
     counts = _counts(windows, count_include_pad)
     if counts.size and (counts == counts.flat[0]).all():
         return total * (1 / float(counts.flat[0]))
     return total * constant_like(x, (1 / counts).astype(dtype_of(x).numpy))
+
+
+def _counts_at_run_time(windows: _Windows, x: Any, include_pad: bool) -> Any:
+    """How many elements every window counts when extents are symbols, in which all windows fit."""
+    if include_pad or all(pair == (0, 0) for pair in windows.given):
+        return float(math.prod(windows.kernel))
+    ones = full_like(x, 1, (1, 1, *windows.size))
+    return prim.sum(windows.of(ones, 0.0), axes=windows.inner)
 
 
 def _counts(windows: _Windows, include_pad: bool) -> Any:
@@ -231,7 +250,8 @@ def _counts(windows: _Windows, include_pad: bool) -> Any:
     for k, places in enumerate(windows.places):
         low, high = windows.given[k] if include_pad else (0, 0)
         start = np.arange(places) * windows.strides[k] - windows.given[k][0]
-        first, end = (-((start - at) // windows.dilations[k]) for at in (-low, windows.size[k] + high))
+        size = static(windows.size[k], "avg_pool")
+        first, end = (-((start - at) // windows.dilations[k]) for at in (-low, size + high))
         counts = counts[..., None] * np.maximum(np.minimum(end, windows.kernel[k]) - np.maximum(first, 0), 0)
     return np.maximum(counts, 1)
 
