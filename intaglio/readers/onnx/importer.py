@@ -126,6 +126,7 @@ class Importer:
         self.frames = Frames(Graph(model.graph.name or "model"))
         self.scope: ChainMap[str, Any] = ChainMap()
         self.symbols: dict[str, IndexLike] = {}
+        self.tensors: dict[Value, str] = {}
         self.depth = 0
         self.checked: dict[int, onnx.GraphProto] = {}
         self.limits = limits
@@ -171,6 +172,8 @@ class Importer:
             return fixed, fixed
         shape = self.shapes.get(info.name, OWN_SHAPE)
         operand = self.typed_input(info.name, info.type, shape)
+        if isinstance(operand, Value):
+            self.tensors[operand] = info.name
         first = self.graph.inputs.index
         return layout_of(operand, info.name, lambda value, _: first(value)), operand
 
@@ -279,9 +282,32 @@ class Importer:
         if name not in self.scope:
             raise FileFormatError(f"{name!r}, {what}, is not defined before it is used")
         operand = self.scope[name]
+        if isinstance(operand, np.ndarray) and operand.dtype.kind in "OUS":
+            refuse_text(operand, what)
         if isinstance(operand, Coded):
             return Coded(self.frames.local(operand.codes), operand.element)
         return self.frames.local(operand)
+
+    def inputs_behind(self, value: Value) -> list[str]:
+        """The inputs of the model that a value is computed from; none when there are others behind it."""
+        found: dict[str, None] = {}
+        seen: set[Value] = set()
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            if one in seen or one.source == "constant":
+                continue
+            seen.add(one)
+            around = self.frames.outer(one)
+            if one.node is not None:
+                waiting.extend(one.node.inputs)
+            elif around is not None:
+                waiting.append(around)
+            elif one in self.tensors:
+                found[self.tensors[one]] = None
+            else:
+                return []
+        return list(found)
 
     def as_value(self, operand: Any) -> Value:
         """A graph value for an operand: known arrays become constants, sizes are counted at run time."""
@@ -326,6 +352,15 @@ class Importer:
         finally:
             self.scope = outer
             self.depth -= 1
+
+
+def refuse_text(array: Array, what: str) -> None:
+    """Raise UnsupportedError for an array of strings."""
+    if array.dtype.kind != "O" or (array.size and isinstance(array.reshape(-1)[0], (str, bytes))):
+        raise UnsupportedError(
+            f"{what} is text, and a compiled program holds numbers only",
+            hint="prepare the text before the model, and give the model its numbers",
+        )
 
 
 def _fixed(value: Any) -> Any:
