@@ -78,8 +78,12 @@ class Window:
     @property
     def useful(self) -> float:
         """The part of taps that `inside` leaves."""
-        spans = [self.inside(p) for p in range(self.out)]
-        used = sum(stop - start for start, stop in spans)
+        if (self.stride, self.dilation, self.spread) != (1, 1, 1):
+            return 1.0
+        first = min(max(0, self.low), self.out)
+        last = max(first, min(self.out, self.size + self.low - self.kernel + 1))
+        spans = [self.inside(p) for p in (*range(first), *range(last, self.out))]
+        used = sum(stop - start for start, stop in spans) + (last - first) * self.kernel
         assert isinstance(used, int)
         return used / (self.kernel * self.out)
 
