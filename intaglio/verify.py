@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from intaglio.compile import Settings, compile_graph, optimise
 from intaglio.graph.ir import Graph
@@ -27,6 +25,9 @@ from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedEr
 from intaglio.shared.types import TensorType
 from intaglio.view.compare import Difference, difference
 from intaglio.view.samples import random_input
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
@@ -62,10 +63,7 @@ class Culprit:
     @property
     def title(self) -> str:
         """One line: the operator with its attributes, or the pass."""
-        if self.node is None:
-            return f"graph pass {self.stage}"
-        attributes = ", ".join(f"{a.name}={_shown(a)}" for a in self.node.attribute)
-        return f"{self.node.op_type}({attributes})" + (f" {self.node.name!r}" if self.node.name else "")
+        return f"graph pass {self.stage}" if self.node is None else isolate.title(self.node)
 
     def describe(self) -> str:
         """What is to blame, in lines."""
@@ -185,7 +183,7 @@ class _Search:
 
     def _values(self, names: Sequence[str]) -> dict[str, Array]:
         """What ONNX Runtime computes for some values."""
-        weights = {t.name: onnx.numpy_helper.to_array(t) for t in self.model.graph.initializer}
+        weights = isolate.weights_of(self.model)
         fixed = {n: (self.feeds | weights)[n] for n in names if n in self.feeds or n in weights}
         rest = [name for name in names if name not in fixed]
         made = isolate.with_outputs(self.model, rest)
@@ -274,17 +272,12 @@ def _save(directory: Path, model: onnx.ModelProto, groups: Mapping[str, list[Arr
     named = {f"{group}_{k}": array for group, arrays in groups.items() for k, array in enumerate(arrays)}
     numbers, proto = directory / "operator.npz", directory / "operator.onnx"
     np.savez(numbers, **named)  # type: ignore[arg-type]
-    onnx.save(model, str(proto))
+    proto.write_bytes(model.SerializeToString())
     return numbers, proto
 
 
 def _formulas(graph: Graph) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{node.op.name}: {node.op.formula}" for node in graph.nodes))
-
-
-def _shown(attribute: onnx.AttributeProto) -> str:
-    value = helper.get_attribute_value(attribute)
-    return repr(value) if isinstance(value, (int, float, bytes, list)) else f"<{type(value).__name__}>"
 
 
 def _interpreted(graph: Graph, feeds: Arrays) -> dict[str, Array]:

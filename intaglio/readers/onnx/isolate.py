@@ -26,6 +26,21 @@ def with_weights(model: onnx.ModelProto, directory: Path | None) -> onnx.ModelPr
     return made
 
 
+def weights_of(model: onnx.ModelProto) -> dict[str, Array]:
+    """The weights of the model's own graph."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def title(node: onnx.NodeProto) -> str:
+    """A node in one line: operator, attributes, name."""
+    shown = []
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        plain = isinstance(value, (int, float, bytes, list))
+        shown.append(f"{attribute.name}={value!r}" if plain else f"{attribute.name}=<{type(value).__name__}>")
+    return f"{node.op_type}({', '.join(shown)})" + (f" {node.name!r}" if node.name else "")
+
+
 def results_of(model: onnx.ModelProto) -> list[str]:
     """The names of all results of the nodes of the model's own graph, in order of execution."""
     return [name for node in model.graph.node for name in node.output if name]
