@@ -50,6 +50,9 @@ def direction(index: IndexLike, var: Var) -> int | None:
             way: int | None = int(atom == var)
         elif isinstance(atom, Div) and isinstance(atom.den, int):
             way = direction(atom.num, var)
+        elif isinstance(atom, Product) and indices.interval(var_index(atom))[0] is not None:
+            both = {direction(atom.a, var), direction(atom.b, var)} - {0}  # neither factor is negative
+            way = next(iter(both), 0) if len(both) < 2 else None
         else:
             way = None if var in index_variables(var_index(atom)) else 0
         if way is None:
@@ -57,6 +60,37 @@ def direction(index: IndexLike, var: Var) -> int | None:
         ways.add(way if coef > 0 else -way)
     ways.discard(0)
     return None if len(ways) > 1 else next(iter(ways), 0)
+
+
+def without_quotients(index: IndexLike) -> IndexLike:
+    """A bound from above with `d * (x // d)` as `x` where x has a symbol, so that symbols cancel."""
+    if isinstance(index, Index):
+        for atom, coef in index.terms:
+            if isinstance(atom, Div) and isinstance(atom.den, int) and coef > 0 and coef % atom.den == 0:
+                return without_quotients(index - var_index(atom) * coef + atom.num * (coef // atom.den))
+    return index
+
+
+def multiplied_out(index: IndexLike) -> IndexLike:
+    """Products of sums as sums of products, so that equal ones cancel."""
+    if isinstance(index, int) or not any(isinstance(atom, Product) for atom, _ in index.terms):
+        return index
+    total: IndexLike = index.const
+    for atom, coef in index.terms:
+        if isinstance(atom, Product):
+            left, right = _summands(multiplied_out(atom.a)), _summands(multiplied_out(atom.b))
+            for a in left:
+                for b in right:
+                    total = total + a * b * coef
+        else:
+            total = total + var_index(atom) * coef
+    return total
+
+
+def _summands(index: IndexLike) -> list[IndexLike]:
+    if isinstance(index, int):
+        return [index]
+    return [index.const, *(var_index(atom) * coef for atom, coef in index.terms)]
 
 
 def dynamics(index: IndexLike) -> Iterator[Dynamic]:

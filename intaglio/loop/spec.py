@@ -30,7 +30,7 @@ from intaglio.loop.ir import (
 from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read
 from intaglio.shared import dtypes
 from intaglio.shared.errors import VerifyError
-from intaglio.shared.index import Div, Index, IndexLike, Var, interval, substitute, var_index
+from intaglio.shared.index import IndexLike, Var, interval, substitute
 
 INTRINSIC = {"where": 3, "cast": 1, "bitcast": 1}
 
@@ -40,7 +40,9 @@ def verify(program: Program) -> None:
     _verify_declarations(program)
     for kernel in program.kernels:
         verify_kernel(kernel, frozenset(program.dimensions))
-    scope = _Scope(program.name, set(program.symbols), set(program.buffers), calls=True)
+    scope = _Scope(
+        program.name, set(program.symbols), set(program.buffers), calls=True, symbolic=bool(program.symbols)
+    )
     for phase, body in program.phases.items():
         scope.path = f"{program.name}.{phase}"
         _verify_block(body, scope, program)
@@ -54,7 +56,9 @@ def verify_kernel(kernel: Kernel, symbols: frozenset[Var] = frozenset()) -> None
     missing = [buffer.name for buffer in kernel.written if buffer not in kernel.params]
     if missing:
         raise VerifyError(f"kernel {kernel.name}: written buffers {missing} are not parameters")
-    scope = _Scope(kernel.name, set(symbols), set(kernel.params), writable=set(kernel.written))
+    scope = _Scope(
+        kernel.name, set(symbols), set(kernel.params), writable=set(kernel.written), symbolic=bool(symbols)
+    )
     _verify_block(kernel.body, scope, None)
     for statement in kernel.body:
         if isinstance(statement, For) and statement.kind == "parallel":
@@ -79,6 +83,7 @@ class _Scope:
     depth: int = 0
     lanes: int = 0
     guarded: bool = False
+    symbolic: bool = False
     limits: dict[Var, tuple[IndexLike, IndexLike]] = field(default_factory=dict)
     verified: dict[tuple[int, bool], Apply] = field(default_factory=dict)
 
@@ -96,37 +101,30 @@ class _Scope:
             self.depth + 1,
             self.lanes,
             self.guarded or loop is None,
+            self.symbolic,
             dict(self.limits),
         )
         if loop is not None:
             made.variables.add(loop.var)
             made.lanes += loop.kind == "vector"
-            if not (isinstance(loop.start, int) and isinstance(loop.stop, int)):
+            if self.symbolic or not (isinstance(loop.start, int) and isinstance(loop.stop, int)):
                 made.limits[loop.var] = loop.start, loop.stop - 1
         return made
 
     def highest(self, index: IndexLike) -> IndexLike:
-        """A bound from above: loop variables with symbolic limits become the limit, innermost first."""
+        """A bound from above: loop variables become their limits, innermost first, where these or the sizes
+        have symbols."""
         for var, (first, last) in reversed(self.limits.items()):
             way = places.direction(index, var)
             if way:
                 index = substitute(index, {var: last if way > 0 else first})
-        return _without_quotients(index)
+        return places.multiplied_out(places.without_quotients(index))
 
     def inside(self, place: IndexLike, extent: IndexLike) -> bool:
         """Whether `0 <= place < extent`, as far as bounds are known."""
         above = [interval(e)[1] for e in (place - extent, self.highest(place - extent))]
         below = [interval(e)[1] for e in (place * -1, self.highest(place * -1))]
         return all(any(b is None or b < limit for b in bounds) for bounds, limit in ((above, 0), (below, 1)))
-
-
-def _without_quotients(index: IndexLike) -> IndexLike:
-    """A bound from above with `d * (x // d)` as `x` where x has a symbol, so that symbols cancel."""
-    if isinstance(index, Index):
-        for atom, coef in index.terms:
-            if isinstance(atom, Div) and isinstance(atom.den, int) and coef > 0 and coef % atom.den == 0:
-                return _without_quotients(index - var_index(atom) * coef + atom.num * (coef // atom.den))
-    return index
 
 
 def _verify_declarations(program: Program) -> None:
@@ -302,8 +300,9 @@ def _verify_argument(kernel: Kernel, param: Buffer, buffer: Buffer, offset: Inde
     if param in kernel.written and buffer.role in ("input", "constant"):
         raise scope.fail(f"{place}: the kernel writes to a buffer of role {buffer.role}")
     first, _ = interval(offset)
-    _, spare = interval(offset + param.size - buffer.size)
-    if (first is not None and first < 0) or (spare is not None and spare > 0):
+    beyond = offset + param.size - buffer.size
+    spare = [interval(e)[1] for e in (beyond, scope.highest(beyond))]
+    if (first is not None and first < 0) or all(e is not None and e > 0 for e in spare):
         raise scope.fail(f"{place}: {param.size} elements from {offset} on leave {buffer!r}")
 
 
