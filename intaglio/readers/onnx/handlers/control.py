@@ -260,10 +260,7 @@ def _while(
     constants = list(dict.fromkeys([*frame.captured, *limit]))
     body.inputs = [step, goes_on, *inside, *held, *(frame.capture(value) for value in constants)]
     after = emit(body, "add", [step, body.constant(np.asarray(1))])
-    filled = [
-        emit(body, "scatter", [buffer, as_row(row), as_row(step)], axes=(0,), mode="set")[0]
-        for buffer, row in zip(held, rows, strict=True)
-    ]
+    filled = [_with_row(buffer, row, step) for buffer, row in zip(held, rows, strict=True)]
     body.set_outputs([*after, again, *values[: len(carried)], *filled])
     first = [graph.constant(np.asarray(0)), scalar(call.importer.as_value(condition)), *carried, *buffers]
     test = _test(body, constants.index(limit[0]) if limit else None, len(first))
@@ -274,6 +271,12 @@ def _while(
     assert isinstance(most, int)
     rows = [first_rows(call.importer, r, done, most, "steps") for r in results[len(carried) :]]
     return *results[: len(carried)], *rows
+
+
+def _with_row(buffer: Value, row: Value, step: Value) -> Value:
+    """The rows so far with one more, written so that it can be done in place."""
+    number = emit(buffer.graph, "iota", [], shape=buffer.shape, axis=0, dtype=dtypes.i64)[0]
+    return lookup("where")(lookup("eq")(number, step), as_row(row), buffer)  # type: ignore[no-any-return]
 
 
 def _test(body: Graph, limit: int | None, carries: int) -> Graph:
