@@ -189,7 +189,7 @@ class conv(Convolution):
         if rank not in (1, 2, 3) or w.rank != x.rank:
             raise ShapeError(f"conv: x is {x} and w is {w}; both need 3, 4 or 5 axes")
         check_window("conv", rank, strides, dilations, padding)
-        if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups != 0:
+        if groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups != 0:
             raise ShapeError(
                 f"conv: x has {x.shape[1]} channels but w {list(w.shape)} with {groups} groups wants "
                 f"{w.shape[1] * groups}   [y[n,o,*p] += x[n,c,*q] * w[o,c,*r]]"
@@ -260,6 +260,8 @@ class conv_dx(Convolution):
         check_window("conv_dx", g.rank - 2, strides, dilations, padding)
         if g.rank != w.rank or g.shape[1] != w.shape[0]:
             raise ShapeError(f"conv_dx: g is {g} but w {list(w.shape)} makes {w.shape[0]} channels")
+        if groups < 1 or w.shape[0] % groups != 0:
+            raise ShapeError(f"conv_dx: {w.shape[0]} channels of g cannot form {groups} groups")
         return TensorType(g.dtype, (g.shape[0], w.shape[1] * groups, *size))
 
     @staticmethod
@@ -333,6 +335,8 @@ class conv_dw(Convolution):
         check_window("conv_dw", x.rank - 2, strides, dilations, padding)
         if x.rank != g.rank or x.shape[0] != g.shape[0]:
             raise ShapeError(f"conv_dw: x is {x} and g is {g}; they differ in the batch")
+        if groups < 1 or x.shape[1] % groups != 0 or g.shape[1] % groups != 0:
+            raise ShapeError(f"conv_dw: {x.shape[1]} and {g.shape[1]} channels cannot form {groups} groups")
         return TensorType(x.dtype, (g.shape[1], x.shape[1] // groups, *kernel))
 
     @staticmethod

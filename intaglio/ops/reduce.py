@@ -190,7 +190,8 @@ class reduce_or(Reduction):
 
 def _argument(function: Any, x: Any, axes: Axes) -> Any:
     moved = np.transpose(x, (*kept_axes(x.ndim, axes), *axes))
-    rows = moved.reshape(*moved.shape[: x.ndim - len(axes)], -1)
+    kept = x.ndim - len(axes)
+    rows = moved.reshape(*moved.shape[:kept], math.prod(moved.shape[kept:]))
     return function(rows, axis=-1)
 
 
