@@ -27,6 +27,9 @@ RATES = (1.0, 2.0**40)
 
 NOISE = 0.01
 PAIRS = 2
+LARGE = 1 << 20
+"""Rows of a graph for which one pair is enough: there are many of each kind."""
+
 MOST_SAMPLES = 3
 LARGEST_DEVIATION = 1e-4
 """Of results that may be reassociated, relative to the largest of their kind."""
@@ -58,7 +61,7 @@ def _samples(trace: Trace, leaves: Array) -> list[Array]:
     random = np.random.default_rng(0)
     near = trace.k[leaves]
     samples = [np.where(near == 0, NOISE, near) * (1 + NOISE * random.random(len(leaves)))]
-    for _ in range(PAIRS):
+    for _ in range(PAIRS if len(trace) < LARGE else 1):
         sample = random.uniform(-1.5, 1.5, len(leaves))
         samples += [sample, np.where(trace.op[leaves] == PARAM, -sample, sample)]
     return samples

@@ -13,9 +13,9 @@ from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Stmt, St
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.scalar.capture import CONST, INPUT, PARAM
 from intaglio.scalar.dag import APPLYING, BACKWARD, FORWARD, ON_DEMAND, UPDATING, Dag
-from intaglio.scalar.operators import FOLD, PARTIAL, UPDATE
+from intaglio.scalar.operators import ADD, COPY, FOLD, MUL, ONE_MINUS, PARTIAL, RECIPROCAL, UPDATE
 from intaglio.scalar.reroll.addresses import Addresses, Domain, Tables, variables
-from intaglio.scalar.reroll.bodies import Body, Literal, Slot, Template, body_of
+from intaglio.scalar.reroll.bodies import Body, Literal, Node, Slot, Template, body_of
 from intaglio.scalar.reroll.contractions import FastSum, describe, main_segment
 from intaglio.scalar.reroll.families import Facts, Family, Region, analyse, find_regions
 from intaglio.scalar.reroll.names import name_arrays
@@ -212,7 +212,7 @@ class _Raiser:
     def flush(self) -> None:
         """The statements so far as a kernel."""
         if self.pending:
-            self.add("statements", block(*self.pending), ("single statements",))
+            self.add("statements", block(*self.pending), (f"single statements: {len(self.pending)}",))
             self.pending = []
 
     def row(self, row: int) -> Expr:
@@ -270,7 +270,10 @@ class _Raiser:
             if isinstance(template, Slot):
                 rows = body.slots[template.number]
                 return "constant" if self.dag.op[rows.flat[0]] == CONST else self.buffer(rows).name
-            parts = [text(part) for part in template.parts]
+            loose = LOOSE.get(template.op, ())
+            parts = [
+                f"({text(p)})" if isinstance(p, Node) and p.op in loose else text(p) for p in template.parts
+            ]
             formula = FORMULAS.get(template.op, "{0}")
             if template.op == UPDATE and template.k:
                 formula = "{1}"
@@ -288,6 +291,10 @@ FORMULAS = {1: "{0} + {1}", 2: "{0} * {1}", 3: "pow({0}, {k})", 4: "relu({0})", 
             7: "tanh({0})", 8: "max({0}, {1})", 9: "({0} > 0)", 10: "1 / {0}", 11: "(1 - {0})",
             12: "({0} > {1} ? {2} : 0)", 13: "({0} > {1} ? 0 : {2})", UPDATE: "{0} - lr * ({1})",
             16: "0 + {0}"}  # fmt: skip
+
+
+LOOSE = {MUL: (ADD, COPY), ONE_MINUS: (ADD, COPY), RECIPROCAL: (ADD, COPY, MUL)}
+"""Operators whose operands need brackets, and when."""
 
 
 def kernel_of(name: str, body: Block, doc: tuple[str, ...]) -> Kernel:
