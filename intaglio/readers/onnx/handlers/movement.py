@@ -14,8 +14,11 @@ from intaglio.ops.dispatch import broadcast_shapes, type_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.readers.onnx.symbolic import is_symbolic
-from intaglio.shared.errors import ShapeError
-from intaglio.shared.index import IndexLike, product
+from intaglio.shared.errors import ShapeError, UnsupportedError
+from intaglio.shared.index import IndexLike, interval, maximum, minimum, product
+
+OPEN = (1 << 31) - 1
+"""Exporters write limits as far out as this for "to the end"."""
 
 
 def reshape_to(x: Operand, shape: tuple[IndexLike, ...]) -> Any:
@@ -104,7 +107,7 @@ def expand(call: OnnxCall, x: Operand, target: Operand) -> Any:
 @onnx_op("Slice", 1)
 def slice_1(call: OnnxCall, x: Operand) -> Any:
     starts, ends = call.required("starts"), call.required("ends")
-    return take_slice(x, starts, ends, call.attr("axes", list(range(len(starts)))), [1] * len(starts))
+    return take_slice(call, x, starts, ends, call.attr("axes", list(range(len(starts)))), [1] * len(starts))
 
 
 @onnx_op("Slice", 10)
@@ -118,34 +121,48 @@ def slice_10(
 ) -> Any:
     first, last = call.ints(starts, "the starts"), call.ints(ends, "the ends")
     chosen = range(len(first)) if axes is None else call.ints(axes, "the axes")
-    return take_slice(
-        x, first, last, chosen, [1] * len(first) if steps is None else call.ints(steps, "the steps")
-    )
+    strides = [1] * len(first) if steps is None else call.ints(steps, "the steps")
+    return take_slice(call, x, first, last, chosen, strides)
 
 
-def take_slice(x: Operand, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
+def take_slice(call: OnnxCall, x: Operand, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
     """`x[start:end:step]` on some axes, limits clamped as in Python."""
     rank = len(x.shape)
-    bounds: list[Any] = [(0, extent, 1) for extent in x.shape]
+    bounds: list[tuple[Any, Any, Any]] = [(0, extent, 1) for extent in x.shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         k = int(axis) + rank if axis < 0 else int(axis)
-        extent = x.shape[k]
-        if isinstance(extent, int):
-            bounds[k] = slice(int(start), _open(int(end), int(step)), int(step)).indices(extent)
-        else:
-            bounds[k] = (
-                start if start >= 0 else extent + start,
-                extent if end > 2**31 - 2 else (end if end >= 0 else extent + end),
-                step,
-            )
+        bounds[k] = _range_of(start, end, step, x.shape[k])
     if isinstance(x, np.ndarray):
-        return x[tuple(slice(a, b if b >= 0 else None, s) for a, b, s in bounds)]
+        if all(isinstance(limit, int) for limits in bounds for limit in limits):
+            return x[tuple(slice(a, b if b >= 0 else None, s) for a, b, s in bounds)]
+        x = call.importer.as_value(x)
     starts_, stops, steps_ = zip(*bounds, strict=True) if bounds else ((), (), ())
     return lookup("slice")(x, start=tuple(starts_), stop=tuple(stops), step=tuple(steps_))
 
 
-def _open(end: int, step: int) -> int | None:
-    return None if step < 0 and end < -(2**31) else end
+def _range_of(start: Any, end: Any, step: Any, extent: IndexLike) -> tuple[IndexLike, IndexLike, int]:
+    """Start, stop and step of a slice; of a backward one `stop` may be -1."""
+    if not isinstance(step, int) or step == 0:
+        raise UnsupportedError(f"Slice: a step of {step}", hint="fix the input shapes")
+    if all(isinstance(limit, int) for limit in (start, end, extent)):
+        return slice(start, end, step).indices(extent)  # type: ignore[arg-type]
+    lowest, highest = (0, extent) if step > 0 else (-1, extent - 1)
+    first, last = (_clamped(place, extent, lowest, highest) for place in (start, end))
+    return first, last, step
+
+
+def _clamped(place: Any, extent: IndexLike, lowest: IndexLike, highest: IndexLike) -> IndexLike:
+    """A limit of a slice, counted from 0 and moved inside."""
+    if isinstance(place, int) and abs(place) >= OPEN:
+        return highest if place > 0 else lowest
+    low, high = interval(place)
+    if high is not None and high < 0:
+        place = place + extent
+    elif low is None or low < 0:
+        raise UnsupportedError(
+            f"Slice: whether the limit {place} counts from the end is not known", hint="fix the input shapes"
+        )
+    return minimum(maximum(place, lowest), highest)
 
 
 @onnx_op("Pad")
@@ -203,7 +220,7 @@ def split(call: OnnxCall, x: Operand, sizes: Operand | None = None) -> Any:
         given = [step] * (count - 1) + [extent - step * (count - 1)]
     parts, start = [], 0
     for length in given:
-        parts.append(take_slice(x, [start], [start + length], [axis], [1]))
+        parts.append(take_slice(call, x, [start], [start + length], [axis], [1]))
         start += length
     return tuple(parts)
 

@@ -84,7 +84,7 @@ def split_to_sequence(call: OnnxCall, x: Operand, sizes: Operand | None = None) 
         raise ShapeError(f"SplitToSequence: parts {lengths} of an axis of {extent}")
     parts, start = [], 0
     for length in lengths:
-        part = take_slice(x, [start], [start + length], [axis], [1])
+        part = take_slice(call, x, [start], [start + length], [axis], [1])
         if given is None and not call.attr("keepdims", 1):
             part = reshape_to(part, tuple(e for k, e in enumerate(x.shape) if k != axis))
         parts.append(part)
