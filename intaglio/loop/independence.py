@@ -1,13 +1,14 @@
 """Whether the iterations of a loop touch different places of everything they write.
 
-The proof is by intervals: on some axis, or for the flat position, every access of a written buffer is
-`c * var + rest` with one `c` for all, and the rests span less than one step of the loop.
+The proof is by intervals: on some axis, or for the flat position in some last axes, every access of a
+written buffer is `c * var + rest` with one `c` for all, and the rests span less than one step of the loop.
 """
 
 from __future__ import annotations
 
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Store, walk
+from intaglio.ops.movement import flat_index
 from intaglio.shared.index import Index, IndexLike, interval, substitute
 
 Places = list[tuple[IndexLike, ...]]
@@ -37,10 +38,15 @@ def shared_buffer(loop: For) -> Buffer | None:
 
 
 def disjoint(buffer: Buffer, accesses: Places, loop: For) -> bool:
-    """Whether on some axis (or the flat position) every iteration stays in a window of its own."""
-    candidates = [[index[axis] for index in accesses] for axis in range(len(buffer.shape))]
-    candidates.append([places.flat(buffer, index) for index in accesses])
-    return any(_own_window(positions, loop) for positions in candidates)
+    """Whether on some axis, or at the flat position in some last axes, every iteration stays in a window of
+    its own."""
+    rank = len(buffer.shape)
+    if any(_own_window([index[axis] for index in accesses], loop) for axis in range(rank)):
+        return True
+    lasts = (
+        [flat_index(index[axis:], buffer.shape[axis:]) for index in accesses] for axis in range(rank - 1)
+    )
+    return any(_own_window(positions, loop) for positions in lasts)
 
 
 def _own_window(positions: list[IndexLike], loop: For) -> bool:

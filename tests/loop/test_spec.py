@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from intaglio.loop.ir import Buffer, For, Kernel, Program, Store, block
+from intaglio.loop.independence import disjoint
+from intaglio.loop.ir import Block, Buffer, For, Kernel, Program, Store, block
 from intaglio.loop.spec import verify, verify_kernel
 from intaglio.loop.text import parse_program
 from intaglio.ops.expr import Apply, Const, Read
 from intaglio.shared.dtypes import f32, f64
 from intaglio.shared.errors import VerifyError
-from intaglio.shared.index import Var, variable
+from intaglio.shared.index import Var, var_index, variable
 
 HEAD = """program p
 symbol n in 1 .. 9
@@ -161,3 +162,15 @@ def test_loops_must_make_progress_and_roles_must_fit():
     outside = Buffer("t", f64, (4,), "scratch", offset=16)
     with pytest.raises(VerifyError, match="ends at byte 48 of an arena of 40"):
         verify(Program("p", scratch=[outside], arena_bytes=40))
+
+
+def test_places_in_the_last_axes_keep_iterations_apart() -> None:
+    """Vectors over the flattened last axes, as convolutions write them, for all of the first axis."""
+    image = Buffer("y", f32, (16, 55, 55), "output")
+    own, lane, channel = Var("j", 0, 62), variable("lane", 48), variable("o", 16)
+    j = var_index(own)
+    place = 48 * j + lane
+    loop = For(own, 63, Block(()), "parallel")
+    assert disjoint(image, [(channel, place // 55, place % 55)], loop)
+    touching = 47 * j + lane
+    assert not disjoint(image, [(channel, touching // 55, touching % 55)], loop)
