@@ -93,6 +93,17 @@ def _summands(index: IndexLike) -> list[IndexLike]:
     return [index.const, *(var_index(atom) * coef for atom, coef in index.terms)]
 
 
+def without_minima(index: IndexLike) -> Iterator[IndexLike]:
+    """Bounds from above of an index, with one side in place of each minimum (or maximum taken off)."""
+    for atom, coef in index.terms if isinstance(index, Index) else ():
+        if isinstance(atom, Min if coef > 0 else Max):
+            rest = index - var_index(atom) * coef
+            for side in (atom.a, atom.b):
+                yield from without_minima(rest + side * coef)
+            return
+    yield index
+
+
 def dynamics(index: IndexLike) -> Iterator[Dynamic]:
     """The values read at run time inside an index, innermost ones not included."""
     if isinstance(index, int):

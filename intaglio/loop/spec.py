@@ -121,9 +121,14 @@ class _Scope:
         return places.multiplied_out(places.without_quotients(index))
 
     def inside(self, place: IndexLike, extent: IndexLike) -> bool:
-        """Whether `0 <= place < extent`, as far as bounds are known."""
-        above = [interval(e)[1] for e in (place - extent, self.highest(place - extent))]
-        below = [interval(e)[1] for e in (place * -1, self.highest(place * -1))]
+        """Whether `0 <= place < extent`, as far as bounds are known. Of what is read at run time only the
+        bounds it comes with are known, so that a symbolic extent stands for its largest value."""
+        if not isinstance(extent, int) and any(True for _ in places.dynamics(place)):
+            extent = interval(extent)[1] or extent
+        above = [
+            interval(e)[1] for e in (place - extent, *places.without_minima(self.highest(place - extent)))
+        ]
+        below = [interval(e)[1] for e in (place * -1, *places.without_minima(self.highest(place * -1)))]
         return all(any(b is None or b < limit for b in bounds) for bounds, limit in ((above, 0), (below, 1)))
 
 

@@ -15,7 +15,7 @@ from intaglio.ops.registry import op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from intaglio.shared.index import Dynamic, IndexLike, Var, interval, minimum, upper, var_index
+from intaglio.shared.index import Dynamic, IndexLike, Var, interval, maximum, minimum, upper, var_index
 from intaglio.shared.types import TensorType
 
 Shape = tuple[IndexLike, ...]
@@ -24,14 +24,14 @@ Ints = tuple[int, ...]
 
 def bounded_index(value: Expr, extent: IndexLike) -> IndexLike:
     """An index read at run time: negative ones count from the end, and it is clamped into the axis, so that
-    memory outside is never touched."""
+    memory outside is never touched. Of an axis that may be empty, the first place is read: there is memory."""
     if isinstance(value, IndexValue):
         lowest = interval(value.index)[0]
         if lowest is not None and lowest >= 0:
-            return minimum(value.index, extent - 1)
+            return maximum(minimum(value.index, extent - 1), 0)
     value = expr.cast(value, dtypes.i64)
     wrapped = expr.where(value < 0, value + IndexValue(extent), value)
-    bounded = expr.apply("min", expr.apply("max", wrapped, 0), IndexValue(extent - 1))
+    bounded = expr.apply("max", expr.apply("min", wrapped, IndexValue(extent - 1)), 0)
     return var_index(Dynamic(bounded, 0, upper(extent - 1)))
 
 
