@@ -15,7 +15,20 @@ from intaglio.loop.independence import shared_buffer
 from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, If, Reduce, Stmt, Store, While, block, walk
 from intaglio.ops.expr import Apply, Expr, IndexValue, Read
 from intaglio.shared.errors import UnsupportedError
-from intaglio.shared.index import Div, Dynamic, Index, IndexLike, Max, Min, Mod, Product, Var, variable
+from intaglio.shared.index import (
+    Div,
+    Dynamic,
+    Index,
+    IndexLike,
+    Max,
+    Min,
+    Mod,
+    Product,
+    Var,
+    substitute,
+    var_index,
+    variable,
+)
 
 MOST_TERMS = 32  # iterations inside of a loop that may move inward
 LANES = (4, 512)  # iterations of a loop that is worth moving, and whose scalars may become arrays
@@ -188,18 +201,32 @@ def _inside(loop: For, body: Block, extent: int, local: dict[Buffer, Buffer]) ->
 
 def _indexed(statement: Store | Reduce, at: Index, local: dict[Buffer, Buffer]) -> Store | Reduce:
     """The assignment with every scalar that became an array read and written at the loop's variable."""
-    buffer, index = statement.buffer, statement.index
+    buffer, index = statement.buffer, tuple(_indexed_index(i, at, local) for i in statement.index)
     if buffer in local:
         buffer, index = local[buffer], (at,)
     return replace(statement, buffer=buffer, index=index, value=_indexed_value(statement.value, at, local))
 
 
 def _indexed_value(value: Expr, at: Index, local: dict[Buffer, Buffer]) -> Expr:
-    if isinstance(value, Read) and isinstance(value.source, Buffer) and value.source in local:
-        return Read(local[value.source], (at,), value.dtype)
+    if isinstance(value, Read):
+        if isinstance(value.source, Buffer) and value.source in local:
+            return Read(local[value.source], (at,), value.dtype)
+        return replace(value, index=tuple(_indexed_index(i, at, local) for i in value.index))
+    if isinstance(value, IndexValue):
+        return replace(value, index=_indexed_index(value.index, at, local))
     if isinstance(value, Apply):
         return Apply(value.fn, tuple(_indexed_value(a, at, local) for a in value.args), value.dtype)
     return value
+
+
+def _indexed_index(index: IndexLike, at: Index, local: dict[Buffer, Buffer]) -> IndexLike:
+    """The same inside of an index: a scalar may be read there at run time."""
+
+    def indexed(atom: Dynamic) -> IndexLike:
+        value = _indexed_value(atom.value, at, local) if isinstance(atom.value, Expr) else atom.value
+        return var_index(Dynamic(value, atom.lo, atom.hi))
+
+    return index if isinstance(index, int) else substitute(index, {}, indexed)
 
 
 def _moved(body: Block) -> Block:
