@@ -125,6 +125,38 @@ def test_non_max_suppression(center: bool) -> None:
     agree(suppression(center), runs)
 
 
+def test_detections() -> None:
+    """What a detector does behind its network: candidates, the best of them, those that do not overlap."""
+    nodes = [
+        node("Greater", "scores", "least", out="mask"),
+        node("NonZero", "mask", out="places"),
+        node("Squeeze", "places", "front", out="candidates"),
+        node("Gather", "scores", "candidates", out="s"),
+        node("Gather", "boxes", "candidates", out="b"),
+        node("Shape", "s", out="many"),
+        node("Min", "many", "eight", out="k"),
+        node("TopK", "s", "k", out=["best", "order"]),
+        node("Gather", "b", "order", out="best_boxes"),
+        node("Unsqueeze", "best_boxes", "front", out="b1"),
+        node("Unsqueeze", "best", "both", out="s11"),
+        node("NonMaxSuppression", "b1", "s11", "most", "overlap", out="selected"),
+        node("Gather", "selected", "last", out="ranks", axis=1),
+        node("Gather", "best_boxes", "ranks", out="boxes_out"),
+        node("Gather", "best", "ranks", out="scores_out"),
+        node("Shape", "ranks", out="count"),
+    ]
+    weights = {
+        "least": np.float32(0.4), "front": np.array([0]), "both": np.array([0, 1]), "eight": np.array([8]),
+        "most": np.array([5]), "overlap": np.array([0.5], np.float32), "last": np.asarray(2),
+    }  # fmt: skip
+    runs = []
+    for scale in (1.0, 0.45, 3.0, 0.1):
+        corner = RNG.random((20, 2))
+        boxes = np.concatenate([corner, corner + 0.7 * RNG.random((20, 2))], 1).astype(np.float32)
+        runs.append({"boxes": boxes, "scores": (scale * RNG.random(20)).astype(np.float32)})
+    agree(model(nodes, runs[0], weights, outputs=["boxes_out", "scores_out", "count"]), runs)
+
+
 def test_loop_that_ends_by_itself() -> None:
     """Rows are stacked while the sum is below a limit: as many as there were steps."""
     info = lambda name: helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None)
