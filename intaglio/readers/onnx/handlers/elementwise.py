@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.ops.compositions.basic import reshape
+from intaglio.ops.compositions.basic import convert, reshape
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.readers.onnx.symbolic import apply_symbolic, is_symbolic, never_below
+from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
 
 PRIMITIVES = {
@@ -19,7 +20,7 @@ PRIMITIVES = {
     "Atan": "atan", "Atanh": "atanh", "BitwiseAnd": "and", "BitwiseNot": "not", "BitwiseOr": "or",
     "BitwiseXor": "xor", "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Equal": "eq", "Erf": "erf",
     "Exp": "exp", "Floor": "floor", "Less": "lt", "LessOrEqual": "le", "Log": "log", "Neg": "neg",
-    "Not": "not", "Or": "or", "Pow": "pow", "Round": "round", "Sign": "sign", "Sin": "sin", "Sinh": "sinh",
+    "Not": "not", "Or": "or", "Round": "round", "Sign": "sign", "Sin": "sin", "Sinh": "sinh",
     "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh", "Where": "where", "Xor": "xor",
 }  # fmt: skip
 
@@ -76,6 +77,19 @@ def div(call: OnnxCall, a: Operand, b: Operand) -> Any:
 def truncated_division(a: Operand, b: Operand) -> Any:
     """Integer division that rounds towards zero: the remainder with the sign of `a` is taken off first."""
     return apply("floor_div", apply("sub", a, apply("fmod", a, b)), b)
+
+
+@onnx_op("Pow")
+def power(_: OnnxCall, a: Operand, b: Operand) -> Any:
+    """The result has the type of the base; an integer to a float power is computed in f64."""
+    if is_symbolic(a, b):
+        return apply("pow", a, b)
+    base, exponent = type_of(a).dtype, type_of(b).dtype
+    if base.is_float:
+        b = convert(b, dtypes.promote(base, exponent))
+    elif exponent.is_float:
+        a, b = convert(a, dtypes.f64), convert(b, dtypes.f64)
+    return convert(apply("pow", a, b), base)
 
 
 @onnx_op("Greater")
