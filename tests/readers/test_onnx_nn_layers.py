@@ -35,6 +35,7 @@ FLATTENED = {
     "softmax": case("Softmax", X),
     "log_softmax": case("LogSoftmax", X, axis=2),
     "hardmax": case("Hardmax", X, axis=0),
+    "last": case("Softmax", X, axis=-1),
 }
 NORMS = {
     "batch": case("BatchNormalization", *BATCH, known=(1, 2, 3, 4), epsilon=1e-3),
@@ -70,7 +71,7 @@ REFERENCE_ONLY = {
 }
 TABLES: dict[str, tuple[int, dict[str, Case]]] = {
     "activations": (20, ACTIVATIONS),
-    "flattened": (9, FLATTENED),
+    "flattened": (11, FLATTENED),
     "norms": (21, NORMS),
     "losses": (13, LOSSES),
     "training": (15, TRAINING),

@@ -119,7 +119,8 @@ def _along_axis(function: Callable[..., Any], call: OnnxCall, x: Operand) -> Any
 def _along_trailing_axes(function: Callable[..., Any], call: OnnxCall, x: Operand) -> Any:
     """Before operator set 13 all axes from `axis` on count as one."""
     rank = len(x.shape)
-    axis = axis_of(call.attr("axis", 1), rank + 1, "axis")
+    given = call.attr("axis", 1)
+    axis = rank if given == rank else axis_of(given, rank, "axis")
     if axis == rank - 1:
         return function(x, -1)
     rows = flatten(x, axis) if axis < rank else reshape(x, (*x.shape, 1))
