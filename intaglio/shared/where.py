@@ -12,14 +12,18 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A line of the user's program: file, line number (1-based) and, looked up on demand, its text."""
+    """A line of the user's program: file, line number (1-based) and its text, by default looked up on demand.
+
+    In a file of nodes the line is the node's number, and the text says which it is.
+    """
 
     file: str
     line: int
+    given: str = ""
 
     @property
     def text(self) -> str:
-        return linecache.getline(self.file, self.line).strip()
+        return self.given or linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
         text = self.text

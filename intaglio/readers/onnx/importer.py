@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, helper
 
-from intaglio.graph.ir import Graph, Value
+from intaglio.graph.ir import Graph, Node, Value
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.onnx import handlers
 from intaglio.readers.onnx.bodies import shape_value
@@ -46,6 +46,7 @@ from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handle
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
+from intaglio.shared.where import Where
 
 assert handlers.LOADED
 OWN_SHAPE = object()
@@ -91,7 +92,8 @@ def load_packed(
     if model.functions:
         check_functions(model, limits)
         model = _inlined(model)
-    importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits)
+    file = "model" if isinstance(source, (bytes, onnx.ModelProto)) else Path(source).name
+    importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits, file)
     with importer.budget.spent():
         return importer.run()
 
@@ -116,8 +118,10 @@ class Importer:
         shapes: Mapping[str, Any],
         values: Mapping[str, Any],
         limits: Limits,
+        file: str = "model",
     ) -> None:
         self.model = model
+        self.file = file
         self.directory = directory
         self.bounds = bounds
         self.shapes = shapes
@@ -249,11 +253,13 @@ class Importer:
         if id(proto) not in self.checked:
             self.checked[id(proto)] = proto
             check_names(proto)
-        for node in proto.node:
+        for number, node in enumerate(proto.node, 1):
+            first = len(self.graph.nodes)
             self.node(node)
+            self.locate(self.graph.nodes[first:], Where(self.file, number, node_place(node)))
 
     def node(self, node: onnx.NodeProto) -> None:
-        place = f"{shown(node.op_type)} node" + (f" {shown(node.name)!r}" if node.name else "")
+        place = node_place(node)
         domain = "" if node.domain == "ai.onnx" else node.domain
         try:
             self.budget.operator("the model")
@@ -277,6 +283,12 @@ class Importer:
         for name, result in zip(node.output, named, strict=False):
             if name:
                 self.scope[name] = result
+
+    def locate(self, nodes: Sequence[Node], where: Where) -> None:
+        """Say which node of the file made nodes; those of inner graphs know already."""
+        for node in nodes:
+            if node.where is None or node.where.file != self.file:
+                node.where = where
 
     def lookup(self, name: str, what: str) -> Any:
         if name not in self.scope:
@@ -361,6 +373,11 @@ def refuse_text(array: Array, what: str) -> None:
             f"{what} is text, and a compiled program holds numbers only",
             hint="prepare the text before the model, and give the model its numbers",
         )
+
+
+def node_place(node: onnx.NodeProto) -> str:
+    """A node of the file in words: its operator and its name."""
+    return f"{shown(node.op_type)} node" + (f" {shown(node.name)!r}" if node.name else "")
 
 
 def _fixed(value: Any) -> Any:
