@@ -69,6 +69,14 @@ class Frames:
             return [self.local(part) for part in operand]
         return self._local(operand, len(self._stack) - 1) if isinstance(operand, Value) else operand
 
+    def outer(self, value: Value) -> Value | None:
+        """What an input of an inner graph stands for in the graph around it; None for one of its own."""
+        for frame in self._stack[1:]:
+            for captured, own in frame.captured.items():
+                if own is value:
+                    return captured
+        return None
+
     def _local(self, value: Value, depth: int) -> Value:
         frame = self._stack[depth]
         if value.graph is frame.graph:

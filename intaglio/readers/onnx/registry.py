@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, Any]
 Operand: TypeAlias = Value | Array
 """A value of the graph, or an array known at import. An array of Python objects is a symbolic shape."""
+
+
+class InputNeeded(UnsupportedError):
+    """An operand that must be known at import is computed from inputs of the model: `names` says which.
+
+    With the values of these inputs the import goes on: see `specialise.load_for`.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        shown = ", ".join(f"{name!r}: ..." for name in names)
+        super().__init__(message, hint=f"fix the input's value: load(..., values={{{shown}}})")
+        self.names = tuple(names)
+
 
 Handler = Callable[..., Any]
 _HANDLERS: dict[tuple[str, str], list[tuple[int, Handler]]] = {}
@@ -99,10 +112,11 @@ class OnnxCall:
         """An operand that must be known at import. Raises UnsupportedError when it is not."""
         if isinstance(operand, np.ndarray):
             return operand
-        raise UnsupportedError(
-            f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling",
-            hint="fix the input shapes or export with constants",
-        )
+        message = f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling"
+        names = self.importer.inputs_behind(operand) if isinstance(operand, Value) else []
+        if names:
+            raise InputNeeded(message, names)
+        raise UnsupportedError(message, hint="fix the input shapes or export with constants")
 
     def ints(self, operand: Operand | None, what: str) -> tuple[Any, ...]:
         """A static list of integers (or symbolic extents)."""

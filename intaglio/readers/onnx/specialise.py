@@ -1,0 +1,83 @@
+"""Importing a model for given arguments: their shapes, and the values of those that decide shapes.
+
+An input that is the new shape of a Reshape, or the axes of a sum, must be known when compiling. Which inputs
+those are is found by importing: the operator that needs one asks for it, and the import starts again with
+its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from intaglio.graph.ir import Graph
+from intaglio.readers.onnx.importer import load_packed
+from intaglio.readers.onnx.limits import Limits
+from intaglio.readers.onnx.packing import Packing
+from intaglio.readers.onnx.registry import InputNeeded
+from intaglio.shared.errors import ArgumentError, UnsupportedError
+
+MAX_ELEMENTS = 64
+"""Elements of an input that may be fixed to its value: what decides shapes is small, data is not."""
+
+
+@dataclass(frozen=True)
+class Specialised:
+    """A model imported for given arguments; `fixed` are the inputs whose values it has been given."""
+
+    graph: Graph
+    packing: Packing
+    fixed: tuple[str, ...]
+
+
+def input_names(model: onnx.ModelProto) -> list[str]:
+    """The names of the inputs that have no default value in the model."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [info.name for info in model.graph.input if info.name not in weights]
+
+
+def load_for(
+    source: Any,
+    model: onnx.ModelProto,
+    arguments: Sequence[Any],
+    *,
+    fixed: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> Specialised:
+    """Import a model for arguments: arrays, sequences of them as lists, absent optionals as None.
+
+    Args:
+        source: what `model` was read from.
+        fixed: inputs that are known to be needed.
+
+    Raises:
+        ArgumentError: another number of arguments than the model has inputs.
+        UnsupportedError: what decides a shape is too large, or no function of the inputs.
+    """
+    names = input_names(model)
+    if len(arguments) != len(names):
+        raise ArgumentError(f"the model takes {len(names)} inputs, {len(arguments)} were given")
+    given = dict(zip(names, arguments, strict=True))
+    values = {name: given[name] for name in fixed}
+    shapes = {name: shape_of(value) for name, value in given.items()}
+    while True:
+        try:
+            graph, packing = load_packed(source, shapes=shapes, values=values, limits=limits)
+        except InputNeeded as request:
+            asked = [name for name in request.names if name not in values]
+            if not asked or any(np.size(given[name]) > MAX_ELEMENTS for name in asked):
+                raise UnsupportedError(request.message, hint="a shape depends on much data") from request
+            values.update({name: given[name] for name in asked})
+        else:
+            return Specialised(graph, packing, tuple(values))
+
+
+def shape_of(value: Any) -> Any:
+    """The shape of an argument, as `load` takes it."""
+    if isinstance(value, (list, tuple)):
+        return [shape_of(part) for part in value]
+    return None if value is None else np.shape(value)
