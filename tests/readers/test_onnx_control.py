@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from intaglio.graph.spec import verify
 from intaglio.readers.onnx import load
+from intaglio.readers.onnx.registry import InputNeeded
 from intaglio.shared.errors import FileFormatError, UnsupportedError
 from tests.readers.onnx_models import model, node, run_compiled
 
@@ -77,10 +78,14 @@ def test_branches_agree_on_what_they_know() -> None:
     agree(model(nodes, {"x": X, "c": YES}), {"x": X, "c": YES})
 
 
-def test_branches_of_different_shapes_are_refused() -> None:
+def uneven_branches() -> onnx.ModelProto:
     then = graph([node("Identity", "x", out="a")], outputs="a")
     orelse = graph([node("Transpose", "x", out="b")], outputs="b")
-    proto = model([node("If", "c", then_branch=then, else_branch=orelse)], {"x": X, "c": YES})
+    return model([node("If", "c", then_branch=then, else_branch=orelse)], {"x": X, "c": YES})
+
+
+def test_branches_of_different_shapes_are_refused() -> None:
+    proto = uneven_branches()
     with pytest.raises(UnsupportedError, match=r"one branch gives f32\[3, ?4\], the other f32\[4, ?3\]"):
         load(proto)
     agree(proto, {"x": X, "c": NO}, c=NO)
@@ -137,8 +142,16 @@ def test_loops_compiled() -> None:
 
 
 def test_rows_without_a_limit_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="nothing known at import limits its number of steps"):
+    with pytest.raises(UnsupportedError, match="nothing known limits its number of steps"):
         load(loop(True, True))
+
+
+def test_inputs_that_decide_are_named() -> None:
+    """Where shapes or sequences depend on values, the error names the inputs that would have to be known."""
+    for proto, names in ((loop(True, True), ("m", "c")), (uneven_branches(), ("c",))):
+        with pytest.raises(InputNeeded) as caught:
+            load(proto)
+        assert set(caught.value.names) == set(names)
 
 
 def test_growing_tensors_are_written_out() -> None:

@@ -125,6 +125,24 @@ def test_non_max_suppression(center: bool) -> None:
     agree(suppression(center), runs)
 
 
+def test_slices_with_limits_computed_at_run_time() -> None:
+    """Limits beyond the ends, from the end, backwards; some known, of one axis and of two."""
+    nodes = [
+        node("Slice", "x", "start", "end", out="a"),
+        node("Slice", "x", "start", "known", "one", "minus", out="b"),
+        node("Slice", "x", "known", "end", "one", "two", out="c"),
+        node("Concat", "start", "end", out="starts", axis=0),
+        node("Concat", "end", "end", out="ends", axis=0),
+        node("Slice", "x", "starts", "ends", out="d"),
+        node("ReduceSum", "a", "zero", out="e", keepdims=0),
+    ]
+    weights = {name: np.array([v]) for name, v in (("zero", 0), ("one", 1), ("two", 2), ("minus", -1))}
+    inputs = {"x": X, "start": np.array([1]), "end": np.array([3])}
+    proto = model(nodes, inputs, {**weights, "known": np.array([-4])}, outputs=["a", "b", "c", "d", "e"])
+    limits = [(0, 5), (3, 2), (-2, 9), (-99, -1), (2, 2**62), (-(2**62), 2**62)]
+    agree(proto, [{"x": X, "start": np.array([a]), "end": np.array([b])} for a, b in limits])
+
+
 def test_detections() -> None:
     """What a detector does behind its network: candidates, the best of them, those that do not overlap."""
     nodes = [

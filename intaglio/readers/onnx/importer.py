@@ -42,7 +42,7 @@ from intaglio.readers.onnx.frames import Frames
 from intaglio.readers.onnx.limits import PER_WEIGHT, Limits, check_functions
 from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.packing import Layout, Packing, layout_of
-from intaglio.readers.onnx.registry import Array, OnnxCall, Operand, find_handler
+from intaglio.readers.onnx.registry import Array, InputNeeded, OnnxCall, Operand, find_handler
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
@@ -95,7 +95,12 @@ def load_packed(
     file = "model" if isinstance(source, (bytes, onnx.ModelProto)) else Path(source).name
     importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits, file)
     with importer.budget.spent():
-        return importer.run()
+        try:
+            return importer.run()
+        except (UnsupportedError, ShapeError) as error:
+            if isinstance(error, InputNeeded) or not importer.sized_by:
+                raise
+            raise InputNeeded(error.message, list(importer.sized_by)) from error
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -130,6 +135,7 @@ class Importer:
         self.frames = Frames(Graph(model.graph.name or "model"))
         self.scope: ChainMap[str, Any] = ChainMap()
         self.symbols: dict[str, IndexLike] = {}
+        self.sized_by: dict[str, None] = {}  # inputs whose values would make sizes known at import
         self.tensors: dict[Value, str] = {}
         self.depth = 0
         self.checked: dict[int, onnx.GraphProto] = {}

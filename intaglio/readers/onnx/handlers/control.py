@@ -1,4 +1,4 @@
-"""Branches and loops.
+"""If and Loop.
 
 What is decided at import is not there at run time: a branch whose condition is known is imported in place.
 A loop becomes `scan` when its number of steps is known, else `while_loop`. One whose body is not the same at
@@ -30,7 +30,7 @@ from intaglio.readers.onnx.bodies import (
     tensors_only,
     zeros,
 )
-from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.readers.onnx.registry import InputNeeded, OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, upper
@@ -58,15 +58,15 @@ def if_(call: OnnxCall, condition: Operand) -> Any:
         with importer.frames.inner(name) as frame:
             try:
                 results.append(importer.subgraph(proto, ()))
-            except IntaglioError as error:
-                error.hint = error.hint or f"if that branch is never taken, {FIX_CONDITION}"
-                raise
+            except (UnsupportedError, ShapeError) as error:
+                raise not_known(call, (condition,), error.message, error) from error
             frames.append(frame)
     structures = [[structure_of(r) for r in found] for found in results]
     if structures[0] != structures[1]:
-        raise UnsupportedError(
+        raise not_known(
+            call,
+            (condition,),
             "If: the branches give sequences of different lengths, or an optional that only one of them has",
-            hint=FIX_CONDITION,
         )
     leaves = [[leaf for r in found for leaf in leaves_of(r)] for found in results]
     chosen = _chosen(call, scalar(importer.as_value(condition)), frames, *leaves)
@@ -91,13 +91,25 @@ def _chosen(
         frame.graph.set_outputs(outputs)
     for first, second in zip(*(frame.graph.outputs for frame in frames), strict=True):
         if first.type != second.type:
-            raise UnsupportedError(
-                f"If: one branch gives {first.type}, the other {second.type}",
-                hint=FIX_CONDITION,
-            )
+            raise not_known(call, (predicate,), f"If: one branch gives {first.type}, the other {second.type}")
     then_, orelse_ = (frame.graph for frame in frames)
     results = iter(emit(importer.graph, "cond", [predicate, *captured], then=then_, orelse=orelse_))
     return [next(results) if known is None else known for known in merged]
+
+
+def not_known(
+    call: OnnxCall, operands: Sequence[Any], message: str, error: IntaglioError | None = None
+) -> IntaglioError:
+    """The error where operands decide what a program is, but are computed at run time.
+
+    When they are computed from inputs of the model, it says which; `error` is what went wrong without."""
+    if isinstance(error, InputNeeded):
+        return error
+    values = [x for x in operands if isinstance(x, Value)]
+    behind = [call.importer.inputs_behind(value) for value in values]
+    if behind and all(behind):
+        return InputNeeded(message, list(dict.fromkeys(name for names in behind for name in names)))
+    return UnsupportedError(message, hint=FIX_CONDITION) if error is None else error
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -130,9 +142,9 @@ def loop(
         return _written_out(call, body, count, condition, initial)
     try:
         return _rolled(call, body, count, condition, initial)
-    except (UnsupportedError, ShapeError):
+    except (UnsupportedError, ShapeError) as error:
         if not isinstance(count, int) or count > MAX_STEPS or not is_known(condition):
-            raise
+            raise not_known(call, (trips, condition), error.message, error) from error
     return _written_out(call, body, count, condition, initial)
 
 
@@ -143,7 +155,10 @@ def _is_static(call: OnnxCall, body: onnx.GraphProto, count: Count, initial: Seq
     if count is not None and count > MAX_STEPS:
         return False
     with call.importer.frames.inner("trial") as frame:
-        results = call.importer.subgraph(body, [np.asarray(0), TRUE, *initial])
+        try:
+            results = call.importer.subgraph(body, [np.asarray(0), TRUE, *initial])
+        except (UnsupportedError, ShapeError):
+            return False
     return all(map(is_known, results)) and not frame.graph.nodes
 
 
@@ -172,9 +187,8 @@ def _written_out(
         or isinstance(count, Value)
         or (count is not None and not isinstance(count, int))
     ):
-        raise UnsupportedError(
-            "Loop: a sequence is carried, but the number of steps is known at run time only",
-            hint="fix it: load(..., values=...) or shapes=...",
+        raise not_known(
+            call, (count, condition), "Loop: a sequence is carried, but the number of steps is not known"
         )
     step = 0
     while (count is None or step < count) and _truth(condition):
@@ -186,10 +200,10 @@ def _written_out(
             column.append(row)
         step += 1
         if not is_known(condition) and step != count:
-            raise UnsupportedError(
-                "Loop: shapes or sequences change from step to step, and whether there is a next one is "
-                "computed at run time",
-                hint=FIX_CONDITION,
+            raise not_known(
+                call,
+                (condition,),
+                "Loop: shapes or sequences change, and whether a step is the last is not known",
             )
         condition = condition if is_known(condition) else TRUE
     if step:
@@ -292,10 +306,7 @@ def _test(body: Graph, limit: int | None, carries: int) -> Graph:
 def _capacity(count: Count) -> int:
     most = None if count is None or isinstance(count, Value) else upper(count)
     if most is None:
-        raise UnsupportedError(
-            "Loop: it stacks results, and nothing known at import limits its number of steps",
-            hint="fix the number of steps: load(..., values=...)",
-        )
+        raise UnsupportedError("Loop: it stacks results, and nothing known limits its number of steps")
     return most
 
 
@@ -304,115 +315,3 @@ def _number(graph: Graph, count: IndexLike) -> Value:
     if isinstance(count, int):
         return graph.constant(np.asarray(count))
     return size_value(graph, count)
-
-
-@onnx_op("Scan", 8)
-def scan_8(call: OnnxCall, lengths: Operand | None, *inputs: Operand) -> tuple[Any, ...]:
-    """With a batch axis in front of everything: a loop over the batch around the loop over time."""
-    body: onnx.GraphProto = call.required("body")
-    importer, streams = call.importer, call.required("num_scan_inputs")
-    operands = [importer.as_value(x) for x in inputs]
-    reverse = _flags(call, "directions", streams)
-    if lengths is not None and any(reverse):
-        raise UnsupportedError("Scan: sequence_lens together with a reverse direction is not supported")
-    batch = operands[0].shape[0]
-    if lengths is not None:
-        operands.append(importer.as_value(lengths))
-    with importer.frames.inner("one") as frame:
-        rows = [frame.graph.input(TensorType(v.dtype, v.shape[1:]), v.name) for v in operands]
-        length = None if lengths is None else rows.pop()
-        states, xs = rows[: len(rows) - streams], rows[len(rows) - streams :]
-        xs = [_flipped(x) if flag else x for x, flag in zip(xs, reverse, strict=True)]
-        frame.graph.set_outputs(_scan(call, body, states, xs, length))
-    frame.graph.inputs += [value for value in frame.captured.values() if value not in frame.graph.inputs]
-    return tuple(
-        emit(importer.graph, "scan", [*operands, *frame.captured], body=frame.graph, n_carry=0,
-             n_xs=len(operands), reverse=False, length=batch)
-    )  # fmt: skip
-
-
-@onnx_op("Scan", 9)
-def scan_9(call: OnnxCall, *inputs: Operand) -> tuple[Any, ...]:
-    body: onnx.GraphProto = call.required("body")
-    streams = call.required("num_scan_inputs")
-    carries = len(inputs) - streams
-    if carries < 0 or streams < 1:
-        raise FileFormatError(f"Scan: {streams} of {len(inputs)} inputs are scanned")
-    operands = [call.importer.as_value(x) for x in inputs]
-    xs = []
-    for x, axis, flag in zip(
-        operands[carries:], _numbers(call, "scan_input_axes", streams),
-        _flags(call, "scan_input_directions", streams), strict=True,
-    ):  # fmt: skip
-        moved = _moved(x, _axis(axis, x.type.rank), 0)
-        xs.append(_flipped(moved) if flag else moved)
-    finals = _scan(call, body, operands[:carries], xs)
-    ys = finals[carries:]
-    axes = _numbers(call, "scan_output_axes", len(ys))
-    flags = _flags(call, "scan_output_directions", len(ys))
-    ys = [_flipped(y) if flag else y for y, flag in zip(ys, flags, strict=True)]
-    ys = [_moved(y, 0, _axis(axis, y.type.rank)) for y, axis in zip(ys, axes, strict=True)]
-    return *finals[:carries], *ys
-
-
-def _scan(
-    call: OnnxCall,
-    body: onnx.GraphProto,
-    states: list[Value],
-    xs: list[Value],
-    valid: Value | None = None,
-) -> list[Value]:
-    """One scan over the first axis; behind `valid` steps, states stay and results are zero."""
-    importer, length = call.importer, xs[0].shape[0]
-    if len(body.input) != len(states) + len(xs) or len(body.output) < len(states):
-        raise FileFormatError(f"Scan: the body does not take {len(states)} states and {len(xs)} inputs")
-    if valid is not None:
-        xs = [*xs, *emit(importer.graph, "iota", [], shape=(length,), axis=0, dtype=dtypes.i64)]
-    with importer.frames.inner("body") as frame:
-        inside = [frame.graph.input(v.type, info.name) for v, info in zip(states, body.input, strict=False)]
-        rows = [frame.graph.input(TensorType(x.dtype, x.shape[1:]), x.name) for x in xs]
-        results = importer.subgraph(body, [*inside, *rows[: len(body.input) - len(states)]])
-        tensors_only("Scan", results)
-        values = [importer.as_value(result) for result in results]
-        if valid is not None:
-            runs = emit(frame.graph, "lt", [rows[-1], frame.capture(valid)])[0]
-            kept = [*inside, *(zeros(frame.graph, v.type) for v in values[len(states) :])]
-            values = [lookup("where")(runs, v, k) for v, k in zip(values, kept, strict=True)]
-        check_carried("Scan", states, values[: len(states)])
-        frame.graph.set_outputs(values)
-    return emit(
-        importer.graph, "scan", [*states, *xs, *frame.captured],
-        body=frame.graph, n_carry=len(states), n_xs=len(xs), reverse=False, length=length,
-    )  # fmt: skip
-
-
-def _numbers(call: OnnxCall, name: str, count: int) -> list[int]:
-    given = call.attr(name) or [0] * count
-    if len(given) != count:
-        raise FileFormatError(f"Scan: {name} has {len(given)} numbers for {count} tensors")
-    return list(given)
-
-
-def _flags(call: OnnxCall, name: str, count: int) -> list[bool]:
-    return [bool(number) for number in _numbers(call, name, count)]
-
-
-def _axis(axis: int, rank: int) -> int:
-    if not -rank <= axis < rank:
-        raise ShapeError(f"Scan: axis {axis} of a tensor of rank {rank}")
-    return axis % rank
-
-
-def _moved(x: Value, source: int, target: int) -> Value:
-    """The tensor with one axis at another position."""
-    order = [k for k in range(x.type.rank) if k != source]
-    order.insert(target, source)
-    return x if source == target else emit(x.graph, "transpose", [x], perm=tuple(order))[0]
-
-
-def _flipped(x: Value) -> Value:
-    """The tensor from its last row to its first."""
-    start = (x.shape[0] - 1, *(0 for _ in x.shape[1:]))
-    stop = (-1, *x.shape[1:])
-    step = (-1, *(1 for _ in x.shape[1:]))
-    return emit(x.graph, "slice", [x], start=start, stop=stop, step=step)[0]

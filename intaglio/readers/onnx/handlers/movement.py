@@ -12,6 +12,7 @@ from intaglio.ops.compositions import indexing
 from intaglio.ops.compositions.basic import axis_of
 from intaglio.ops.dispatch import broadcast_shapes, type_of
 from intaglio.ops.registry import lookup
+from intaglio.readers.onnx.cutting import cut_axes
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.readers.onnx.symbolic import is_symbolic
 from intaglio.shared.errors import ShapeError, UnsupportedError
@@ -119,9 +120,14 @@ def slice_10(
     axes: Operand | None = None,
     steps: Operand | None = None,
 ) -> Any:
+    count = product(starts.shape)
+    if not isinstance(count, int):
+        raise UnsupportedError(f"Slice: {count} axes", hint="fix the input shapes")
+    chosen = range(count) if axes is None else call.ints(axes, "the axes")
+    strides = [1] * count if steps is None else call.ints(steps, "the steps")
+    if isinstance(starts, Value) or isinstance(ends, Value):
+        return cut_axes(call.importer, x, starts, ends, chosen, strides)
     first, last = call.ints(starts, "the starts"), call.ints(ends, "the ends")
-    chosen = range(len(first)) if axes is None else call.ints(axes, "the axes")
-    strides = [1] * len(first) if steps is None else call.ints(steps, "the steps")
     return take_slice(call, x, first, last, chosen, strides)
 
 
