@@ -108,8 +108,8 @@ def report(title: str, peers: Sequence[Peer], speeds: Sequence[float], unit: str
     return lines
 
 
-def serve(work: Callable[[], object]) -> None:
-    """The peer's side: warm up, say ready, then time turns on request."""
+def serve(work: Callable[[], object], units: int = 1) -> None:
+    """The peer's side: warm up, say ready, then time turns on request. A call of `work` does some units."""
     for _ in range(3):
         work()
     started = time.perf_counter()
@@ -121,4 +121,4 @@ def serve(work: Callable[[], object]) -> None:
         started = time.perf_counter()
         for _ in range(repeats):
             work()
-        print((time.perf_counter() - started) / repeats, flush=True)
+        print((time.perf_counter() - started) / (repeats * units), flush=True)

@@ -86,7 +86,8 @@ class _Builder:
         loop = Var("n", 0)
         n = var_index(loop)
         body = self._fused(n, fused, twins) if fused else self._plain(n, self._phase("update"), rate=True)
-        return self._stream("train", {"train": self._over(loop, body)}, list(twins.values()))
+        lists = [buffer for f in fused if f.zeros is not None for buffer in f.zeros.buffers]
+        return self._stream("train", {"train": self._over(loop, body)}, [*twins.values(), *lists])
 
     def accumulating(self) -> Stream:
         self.readers = readers(self.raised, self.sources, self.blocks, {}, self.tables)
@@ -99,10 +100,10 @@ class _Builder:
         }
         return self._stream("batch", phases, [])
 
-    def _stream(self, name: str, phases: dict[str, Block], twins: list[Buffer]) -> Stream:
+    def _stream(self, name: str, phases: dict[str, Block], more: list[Buffer]) -> Stream:
         calls = [call for body in phases.values() for call in _calls(body)]
         touched = {a.buffer for call in calls for a in call.args} | {self.raised.fault}
-        own = [*self.raised.buffers, self.raised.rate, self.raised.fault, *twins, self.done]
+        own = [*self.raised.buffers, self.raised.rate, self.raised.fault, *more, self.done]
         program = Program(
             name,
             inputs=[b for b in (*self.blocks, self.rates) if b in touched],
@@ -131,8 +132,11 @@ class _Builder:
         take = _call(self._take(twins))
         started, moved = {id(f.sums) for f in fused}, {id(f.update) for f in fused}
         updates = self._phase("update", moved)
-        begin = block(*self._read(n), take, *(_call(f.sums.kernel) for f in fused))
-        following = block(*self._read(n + 1), *(_call(f.kernel) for f in fused), take)
+        zeros = [f.zeros for f in fused if f.zeros is not None]
+        found, taken = [_call(z.find) for z in zeros], [_call(z.take) for z in zeros]
+        bounds = [_call(z.start) for z in zeros]
+        begin = block(*self._read(n), take, *found, *taken, *bounds, *(_call(f.sums.kernel) for f in fused))
+        following = block(*self._read(n + 1), *found, *map(self._following, fused), take, *taken)
         last = block(*(_call(f.update.kernel) for f in fused))
         is_last = _equal(IndexValue(n + 1), IndexValue(var_index(self.count)))
         return block(
@@ -141,6 +145,16 @@ class _Builder:
             If(self._intact(),
                block(*self._ready(n, rate=True), updates, If(is_last, last, following))),
         )  # fmt: skip
+
+    @staticmethod
+    def _following(fused: Fused) -> Block:
+        """An update and the next sample's sums, without zeros where these can be left out."""
+        zeros = fused.zeros
+        if zeros is None:
+            return block(_call(fused.kernel))
+        sparse = _equal(Read(zeros.flag, (0,), F64), Const(1.0, F64))
+        without = block(_call(zeros.update), _call(zeros.sums))
+        return block(_call(zeros.guard), If(sparse, without, block(_call(fused.kernel))))
 
     def _phase(self, name: str, without: Iterable[int] = ()) -> Block:
         steps: list[Step] = [s for s in self.raised.steps if s.phase == PHASES[name]]

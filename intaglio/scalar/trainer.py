@@ -12,6 +12,7 @@ from intaglio.scalar.samples import Samples
 from intaglio.scalar.sweeps import Array
 from intaglio.shared.errors import ArgumentError, ShapeError
 
+FIRST_PIECE = 64
 PIECE_SECONDS = 0.1
 """A piece takes about so long."""
 
@@ -26,7 +27,7 @@ class Trainer:
         self.diagnose = diagnose
         self.progress = progress
         self.results: Array = np.empty((len(samples), len(engine.trace.outputs)))
-        self.piece = 1
+        self.piece = FIRST_PIECE
         self.told = time.perf_counter()
 
     def train(self, lr: float | Sequence[float] | Array, batch: int | None) -> Array:

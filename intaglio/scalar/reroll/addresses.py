@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
@@ -68,7 +69,9 @@ class Tables:
         flat = np.ascontiguousarray(values.reshape(-1))
         key = flat.dtype.str.encode() + flat.tobytes()
         if key not in self.known:
-            self.known[key] = buffer = Buffer(f"{name}{len(self.buffers)}", dtypes.from_numpy(flat.dtype),
+            taken = {buffer.name for buffer in self.buffers}
+            number = next(n for n in count(len(self.buffers)) if f"{name}{n}" not in taken)
+            self.known[key] = buffer = Buffer(f"{name}{number}", dtypes.from_numpy(flat.dtype),
                                               flat.shape, "constant", data=flat)  # fmt: skip
             self.buffers.append(buffer)
         return self.known[key]

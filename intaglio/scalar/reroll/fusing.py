@@ -26,17 +26,22 @@ from intaglio.scalar.reroll.families import Family
 from intaglio.scalar.reroll.nests import Nest
 from intaglio.scalar.reroll.raising import Raised, Step, kernel_of
 from intaglio.scalar.reroll.storage import target_rows
+from intaglio.scalar.reroll.zeros import Zeros, leave_out
 from intaglio.scalar.sweeps import Array
 from intaglio.shared.target import Target
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A kernel in place of an update and of the next sample's sums, and the steps it stands for."""
+    """A kernel in place of an update and of the next sample's sums, and the steps it stands for.
+
+    Where inputs may be 0 there are kernels that leave zeros out.
+    """
 
     kernel: Kernel
     update: Step
     sums: Step
+    zeros: Zeros | None
 
 
 def fuse(raised: Raised, target: Target, twins: dict[Buffer, Buffer], tables: Tables) -> list[Fused]:
@@ -53,8 +58,7 @@ def fuse(raised: Raised, target: Target, twins: dict[Buffer, Buffer], tables: Ta
             rows = target_rows(raised.dag, changed.rows)[0]
             joined = None if read[rows].any() else _joined(len(raised.dag), body, rows, formula)
             if joined is not None:
-                kernel = _kernel(raised, target, twins, tables, family, body, joined, updating, step)
-                made.append(Fused(kernel, updating, step))
+                made.append(_fused(raised, target, twins, tables, family, body, joined, updating, step))
                 moved[rows] = True
                 for slot in body.slots:
                     read[slot] = True
@@ -122,14 +126,15 @@ def _renumbered(template: Template, number: dict[int, int]) -> Template:
     return template
 
 
-def _kernel(raised: Raised, target: Target, twins: dict[Buffer, Buffer], tables: Tables, family: Family,
-            sums: Body, joined: Body, update: Step, first: Step) -> Kernel:  # fmt: skip
+def _fused(raised: Raised, target: Target, twins: dict[Buffer, Buffer], tables: Tables, family: Family,
+           sums: Body, joined: Body, update: Step, first: Step) -> Fused:  # fmt: skip
     addresses = Addresses(raised.dag, raised.storage, raised.buffers, tables)
     domain = addresses.domain(family, joined)
     _read_next(domain, range(len(sums.slots)), twins)
-    body = Nest(joined, domain, target, raised.rate, count(1)).build()
+    nest = Nest(joined, domain, target, raised.rate, count(1))
     doc = (*update.kernel.doc, *(f"{line} of the next sample" for line in first.kernel.doc))
-    return kernel_of(f"{update.kernel.name}_{first.kernel.name}", body, doc)
+    kernel = kernel_of(f"{update.kernel.name}_{first.kernel.name}", nest.build(), doc)
+    return Fused(kernel, update, first, leave_out(joined, nest, (update.kernel.name, first.kernel.name)))
 
 
 def _read_next(domain: Domain, slots: Sequence[int], twins: dict[Buffer, Buffer]) -> None:

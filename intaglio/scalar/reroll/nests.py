@@ -91,7 +91,9 @@ class Nest:
             return self._elementwise()
         return self._sum()
 
-    def _value(self, template: Template, members: list[IndexLike], rounds: list[IndexLike]) -> Expr:
+    def value(self, template: Template, members: list[IndexLike], rounds: list[IndexLike]) -> Expr:
+        """What a template computes for members in rounds."""
+
         def slot(number: int) -> Expr:
             walk = self.domain.walks[number]
             own = walk if isinstance(walk, Walk) else walk.walk
@@ -99,7 +101,7 @@ class Nest:
 
         return instantiate(template, slot, self.rate)
 
-    def _store(self, members: list[IndexLike], value: Expr, rounds: list[IndexLike] | None = None,
+    def stored(self, members: list[IndexLike], value: Expr, rounds: list[IndexLike] | None = None,
                number: int = RESULT) -> Store:  # fmt: skip
         """Store the result, or a slot's new value."""
         walk = self.domain.walks[number]
@@ -110,7 +112,7 @@ class Nest:
     def _elementwise(self) -> Block:
         loops = variables("i", self.domain.members)
         members = indices(loops)
-        body = block(self._store(members, self._value(self.body.value, members, [])))
+        body = block(self.stored(members, self.value(self.body.value, members, [])))
         return _loops(loops, self.domain.members, body)
 
     # Ordered sums
@@ -131,13 +133,13 @@ class Nest:
         total = self._local(())
         statements: list[Stmt | Block] = [
             Alloc(total),
-            Store(total, (), self._value(self.body.value, members, [])),
+            Store(total, (), self.value(self.body.value, members, [])),
         ]
         for segment, rounds, loop in self._segments():
             terms = [self._add(term, rounds, members, total, (), updates)
                      for term, updates in _terms(segment)]  # fmt: skip
             statements.append(loop(block(*terms)))
-        return block(*statements, self._store(members, Read(total, (), F64)))
+        return block(*statements, self.stored(members, Read(total, (), F64)))
 
     def _segments(self) -> list[tuple[Segment, list[IndexLike], Callable[[Block], Block]]]:
         """Every segment with its round variables and the loops around its terms."""
@@ -184,20 +186,20 @@ class Nest:
                            for piece, total in zip(pieces, sums, strict=True)))  # fmt: skip
 
         statements: list[Stmt | Block] = [*map(Alloc, sums)]
-        statements.append(each(lambda m, s, at: Store(s, at, self._value(self.body.value, m, []))))
+        statements.append(each(lambda m, s, at: Store(s, at, self.value(self.body.value, m, []))))
         for segment, rounds, loop in self._segments():
             terms = [each(partial(self._add, term, rounds, updates=updates))
                      for term, updates in _terms(segment)]  # fmt: skip
             statements.append(loop(block(*terms)))
-        statements.append(each(lambda m, s, at: self._store(m, Read(s, at, F64))))
+        statements.append(each(lambda m, s, at: self.stored(m, Read(s, at, F64))))
         return block(*statements)
 
     def _add(self, term: Template, rounds: list[IndexLike], members: list[IndexLike], total: Buffer,
              at: tuple[IndexLike, ...], updates: Updates = ()) -> Block:  # fmt: skip
         """`total[at] += term`, behind the updates of what it reads."""
-        moved = [self._store(members, self._value(new, members, rounds), rounds, number)
+        moved = [self.stored(members, self.value(new, members, rounds), rounds, number)
                  for number, new in updates]  # fmt: skip
-        return block(*moved, Reduce(total, at, "add", self._value(term, members, rounds), ordered=True))
+        return block(*moved, Reduce(total, at, "add", self.value(term, members, rounds), ordered=True))
 
     def _piece(self, members: list[IndexLike], across: int, first: IndexLike, piece: Piece, total: Buffer,
                make: Make) -> Block:  # fmt: skip

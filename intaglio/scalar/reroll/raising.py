@@ -303,7 +303,10 @@ def kernel_of(name: str, body: Block, doc: tuple[str, ...]) -> Kernel:
     written: dict[Buffer, None] = {}
     local: set[Buffer] = set()
     for statement in walk(body):
-        if isinstance(statement, Alloc):
+        if isinstance(statement, For):
+            bounds = places.index_reads(statement.start, statement.stop)
+            touched |= {read.source: None for read in bounds if isinstance(read.source, Buffer)}
+        elif isinstance(statement, Alloc):
             local.add(statement.buffer)
         elif isinstance(statement, (Store, Reduce)):
             written[statement.buffer] = None
