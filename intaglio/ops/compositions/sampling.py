@@ -142,21 +142,8 @@ def grid_sample(
             step=(1,) * (len(places) + 1),
         )
         at = reshape(own, places)
-        at = (at + 1) * ((size - 1) / 2) if align_corners else ((at + 1) * size - 1) * 0.5
-        coordinates.append(_moved_inside(at, size, mode, padding_mode, align_corners))
+        coordinates.append((at + 1) * ((size - 1) / 2) if align_corners else ((at + 1) * size - 1) * 0.5)
     return sample(x, coordinates, mode, padding_mode, align_corners)
-
-
-def _moved_inside(at: Any, size: int, mode: str, padding: str, align_corners: bool) -> Any:
-    """Coordinates outside of x clamped or reflected, before their taps are."""
-    at = prim.round(at) if mode == "nearest" else at
-    if padding == "reflection":
-        return reflect(at, *_edges(size, align_corners))
-    if padding == "border":
-        low, high = _edges(size, align_corners)
-        outside = prim.or_(prim.lt(at, low), prim.lt(high, at))
-        return prim.where(outside, clamp(at, 0, size - 1), at)
-    return at
 
 
 @composition
