@@ -12,12 +12,13 @@ from typing import Any
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.rewrite import remove_dead, splice
+from intaglio.graph.symbols import defined_symbols
 from intaglio.ops.control import set_gradient
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.like import full_like
 from intaglio.ops.registry import REGISTRY
 from intaglio.ops.vjp import pull_back
-from intaglio.shared.errors import ArgumentError
+from intaglio.shared.errors import ArgumentError, UnsupportedError
 from intaglio.shared.index import IndexLike
 from intaglio.shared.regions import phase
 
@@ -100,6 +101,11 @@ class ScanPlan:
 def _scan_gradient(
     g: Any, *rest: Any, body: Graph, n_carry: int, n_xs: int, reverse: bool, length: IndexLike
 ) -> list[Any]:
+    if defined_symbols(body):
+        raise UnsupportedError(
+            "scan: a body with sizes that are found at run time has no derivative",
+            hint="weigh by a mask what is not selected, in place of selecting",
+        )
     operands, several = rest[:-1], len(body.outputs) > 1
     cotangents = list(g) if several else [g]
     given = [k for k, value in enumerate(cotangents) if value is not None and k >= n_carry]

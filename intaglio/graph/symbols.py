@@ -132,7 +132,8 @@ def specialise(graph: Graph, sizes: Mapping[str, int]) -> Graph:
     Raises:
         ArgumentError: a name that is no symbol of the graph, or a size outside of its bounds.
     """
-    symbols = symbols_of(graph)
+    found = defined_symbols(graph)
+    symbols = [var for var in symbols_of(graph) if var not in found]
     unknown = set(sizes) - {var.name for var in symbols}
     if unknown:
         known = ", ".join(var.name for var in symbols) or "none"

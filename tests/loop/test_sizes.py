@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from intaglio.compile import Settings, compile_graph, lower_graph
+from intaglio.graph.grad import gradient
 from intaglio.graph.ir import Graph, Value
 from intaglio.graph.passes.dead_code import dead_code
 from intaglio.graph.spec import verify
+from intaglio.graph.symbols import specialise
 from intaglio.graph.text import parse_graph, print_graph
 from intaglio.loop.eval import evaluate
 from intaglio.loop.text import parse_program, print_program
 from intaglio.ops.registry import prim
 from intaglio.shared import dtypes
-from intaglio.shared.errors import ShapeError, UnsupportedError, VerifyError
+from intaglio.shared.errors import ArgumentError, ShapeError, UnsupportedError, VerifyError
 from intaglio.shared.index import IndexLike, Var, interval, product, var_index
 from intaglio.shared.types import TensorType
 
@@ -183,6 +185,29 @@ def test_a_size_must_be_inside(extent: IndexLike) -> None:
     graph, x, _ = start()
     with pytest.raises(ShapeError, match="prefix"):
         prim.prefix(x, graph.inputs[1], extent=extent)
+
+
+def test_gradients() -> None:
+    """Rows that were cut off have no part in the result; a loop that finds sizes has no derivative."""
+    graph, x, rows = start()
+    loss = prim.sum(rows * rows, axes=(0, 1))
+    graph.set_outputs([loss, *gradient(graph, loss, [x])], ["loss", "d_x"])
+    verify(graph)
+    compiled = compile_graph(graph, threads=1)
+    for count in (0, 4):
+        wanted = np.where(np.arange(ROWS)[:, None] < count, 8 * X, 0)
+        for got in (graph.run(X, np.asarray(count)), compiled.run_arrays([X, np.asarray(count)])):
+            np.testing.assert_allclose(got[1], wanted, rtol=1e-6)
+    inner, _ = body()
+    graph, x, _ = start()
+    totals = looped(inner, graph.constant(np.asarray(1)), x)[1]
+    with pytest.raises(UnsupportedError, match="no derivative"):
+        gradient(graph, prim.sum(totals, axes=(0,)), [x])
+
+
+def test_sizes_that_are_found_cannot_be_fixed() -> None:
+    with pytest.raises(ArgumentError, match="no symbolic dimension 'n'"):
+        specialise(sample(), {"n": 3})
 
 
 def test_phases_are_refused() -> None:

@@ -144,6 +144,11 @@ def plain_type(code: int) -> DType:
     try:
         return dtypes.from_numpy(helper.tensor_dtype_to_np_dtype(code))
     except (KeyError, ValueError, TypeError, DTypeError) as error:
+        if code == TensorProto.STRING:
+            raise UnsupportedError(
+                "text is not supported: a compiled program holds numbers only",
+                hint="prepare the text before the model, and give the model its numbers",
+            ) from error
         known = {v: k for k, v in TensorProto.DataType.items()}
         raise UnsupportedError(f"element type {known.get(code, code)} is not supported here") from error
 
