@@ -164,3 +164,37 @@ def test_weights_that_are_trained_are_not_combined() -> None:
     states = [graph.state(array(4, 3)) for _ in range(2)]
     graph.set_outputs([prim.dot(x, w, spec="mk,kn->mn") for w in states])
     assert combine_parallel_matmul(graph) is graph
+
+
+def bn(x: Value) -> Value:
+    channels = int(x.shape[1])
+    mean, weight, bias = (x.graph.constant(array(channels)) for _ in range(3))
+    return batch_norm(x, mean, x.graph.constant(np.abs(array(channels)) + 0.5), weight, bias)
+
+
+NETWORKS = {
+    "one norm": (lambda x, w: [prim.max(bn(conv(x, w)), 0.0)], 0),
+    "two norms": (lambda x, w: [bn(bn(conv(x, w)))], 0),
+    "norm read twice": (lambda x, w: [prim.exp(y := bn(conv(x, w))), prim.neg(y)], 0),
+    "norm is a result": (lambda x, w: [y := bn(conv(x, w)), prim.exp(y)], 0),
+    "convolution is a result": (lambda x, w: [y := conv(x, w), bn(y)], 1),
+    "convolution read twice": (lambda x, w: [bn(y := conv(x, w)), prim.exp(y)], 1),
+    "weights read twice": (lambda x, w: [bn(conv(x, w)), bn(conv(prim.exp(x), w))], 2),
+    "residual": (lambda x, w: [bn(conv(x, w)) + x], 0),
+    "depthwise": (lambda x, w: [bn(conv(x, x.graph.constant(array(4, 1, 3, 3)), 4))], 0),
+    "norm in front": (lambda x, w: [conv(bn(x), w)], 1),
+    "scale in front": (lambda x, w: [conv(x * array(4, 1, 1), w)], 0),
+    "scale of rows": (lambda x, w: [conv(x, w) * array(5, 1)], 1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_norms_around_convolutions(name: str) -> None:
+    """How many multiplications the passes leave; what must stay does, and results stay in any case."""
+    build, left = NETWORKS[name]
+    graph = Graph()
+    x = graph.input(TensorType(f32, (2, 4, 5, 5)), "x")
+    graph.set_outputs(build(x, graph.constant(array(4, 4, 3, 3))))
+    after = optimise(graph)
+    assert names(after).count("mul") + names(after).count("div") == left
+    assert_same(graph, after, random_inputs(graph, 1, awkward=False), ulps=20000)
