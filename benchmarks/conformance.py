@@ -1,9 +1,9 @@
 """ONNX's own backend tests (`onnx.backend.test`) through compiled C, against a ledger.
 
 Every test is imported for the shapes of its inputs, compiled, run, and compared as ONNX's runner does: types
-and shapes are equal, values within the test's tolerance. An input is fixed to its value only where the
-operator that reads it takes a shape, axes or a count there; when such a value reaches an output or meets
-data, the test does not pass.
+and shapes are equal, values within the test's tolerance. The value of an input is known when compiling only
+where the operator that reads it takes a shape, axes or a count there; a test in which data would be
+constant does not pass.
 
     python benchmarks/conformance.py                     # everything, writes the ledger
     python benchmarks/conformance.py --filter '^test_gru' # some tests, printed only
@@ -150,8 +150,8 @@ def run_case(case: Case, interpret: bool, opt: str) -> None:
     """Run a test. Raises AssertionError for a wrong result, UnsupportedError when it cannot be compiled."""
     for inputs, expected in case.sets:
         special = load_for(case.model, case.model, inputs)
-        for name in special.fixed:
-            meets = data_use(case.model.graph, name)
+        for name in (*special.known, *special.fixed):
+            meets = data_use(case.model.graph, name, name in special.fixed)
             if meets:
                 raise UnsupportedError(f"input {name!r} is data of {meets} but must be known when compiling")
         arrays = special.packing.flatten(inputs)
@@ -165,8 +165,18 @@ def run_case(case: Case, interpret: bool, opt: str) -> None:
         compare(special.packing.pack(results), expected, case.rtol, case.atol)
 
 
-def data_use(graph: onnx.GraphProto, name: str) -> str:
-    """The operator that reads an input, or what is computed from it, as data; empty when there is none."""
+def data_use(graph: onnx.GraphProto, name: str, fixed: bool) -> str:
+    """The operator for which an input was data but a constant when compiling; empty when there is none.
+
+    Of a fixed input it may be any operator, also one that reads what is computed from it; of one that the
+    program still takes, only those that ask for such values can have read it as a constant.
+    """
+    if not fixed:
+        for node in graph.node:
+            allowed = SHAPE_OPERANDS.get(node.op_type)
+            if allowed and any(x == name and k not in allowed for k, x in enumerate(node.input)):
+                return str(node.op_type)
+        return ""
     tainted = {name}
     for node in graph.node:
         allowed = SHAPE_OPERANDS.get(node.op_type, ())

@@ -39,6 +39,7 @@ from intaglio.readers.onnx.elements import (
     split_elements,
 )
 from intaglio.readers.onnx.frames import Frames
+from intaglio.readers.onnx.known import KnownValues
 from intaglio.readers.onnx.limits import PER_WEIGHT, Limits, check_functions
 from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.packing import Layout, Packing, layout_of
@@ -59,6 +60,7 @@ def load(
     bounds: dict[str, int] | None = None,
     shapes: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
 ) -> Graph:
     """The graph of an ONNX model.
@@ -69,13 +71,14 @@ def load(
         shapes: shapes for inputs, where the model's own are symbolic or missing: numbers and names of
             symbols. Of a sequence, a list of the shapes of its elements; of an absent optional, None.
         values: inputs that are fixed to a value; the graph does not have them.
+        known: values that inputs will have, where they decide shapes; the graph has these inputs.
         limits: what importing may cost; the default suits models of any size.
 
     Raises:
         FileFormatError: not a valid model.
         UnsupportedError: an operator, type or feature that is not supported; the message names the node.
     """
-    return load_packed(source, bounds=bounds, shapes=shapes, values=values, limits=limits)[0]
+    return load_packed(source, bounds=bounds, shapes=shapes, values=values, known=known, limits=limits)[0]
 
 
 def load_packed(
@@ -84,6 +87,7 @@ def load_packed(
     bounds: dict[str, int] | None = None,
     shapes: Mapping[str, Any] | None = None,
     values: Mapping[str, Any] | None = None,
+    known: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
 ) -> tuple[Graph, Packing]:
     """As `load`, with how the model's inputs and outputs are packed into those of the graph."""
@@ -94,6 +98,7 @@ def load_packed(
         model = _inlined(model)
     file = "model" if isinstance(source, (bytes, onnx.ModelProto)) else Path(source).name
     importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits, file)
+    importer.given.update(known or {})
     with importer.budget.spent():
         try:
             return importer.run()
@@ -137,6 +142,8 @@ class Importer:
         self.symbols: dict[str, IndexLike] = {}
         self.sized_by: dict[str, None] = {}  # inputs whose values would make sizes known at import
         self.tensors: dict[Value, str] = {}
+        self.given: dict[str, Any] = {}
+        self.known = KnownValues(self.frames.outer)
         self.depth = 0
         self.checked: dict[int, onnx.GraphProto] = {}
         self.limits = limits
@@ -184,6 +191,8 @@ class Importer:
         operand = self.typed_input(info.name, info.type, shape)
         if isinstance(operand, Value):
             self.tensors[operand] = info.name
+            if info.name in self.given:
+                self.known.add(operand, np.asarray(self.given[info.name]))
         first = self.graph.inputs.index
         return layout_of(operand, info.name, lambda value, _: first(value)), operand
 

@@ -30,7 +30,7 @@ class InputNeeded(UnsupportedError):
 
     def __init__(self, message: str, names: Sequence[str]) -> None:
         shown = ", ".join(f"{name!r}: ..." for name in names)
-        super().__init__(message, hint=f"fix the input's value: load(..., values={{{shown}}})")
+        super().__init__(message, hint=f"fix the input's value: load(..., known={{{shown}}})")
         self.names = tuple(names)
 
 
@@ -112,6 +112,9 @@ class OnnxCall:
         """An operand that must be known at import. Raises UnsupportedError when it is not."""
         if isinstance(operand, np.ndarray):
             return operand
+        known = self.importer.known.find(operand) if isinstance(operand, Value) else None
+        if known is not None:
+            return known
         message = f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling"
         names = self.importer.inputs_behind(operand) if isinstance(operand, Value) else []
         if names:

@@ -27,10 +27,16 @@ MAX_ELEMENTS = 64
 
 @dataclass(frozen=True)
 class Specialised:
-    """A model imported for given arguments; `fixed` are the inputs whose values it has been given."""
+    """A model imported for given arguments.
+
+    Attributes:
+        known: inputs whose values decide shapes; the graph reads what else depends on them.
+        fixed: inputs that are constants of the graph: nothing less was enough.
+    """
 
     graph: Graph
     packing: Packing
+    known: tuple[str, ...]
     fixed: tuple[str, ...]
 
 
@@ -41,18 +47,12 @@ def input_names(model: onnx.ModelProto) -> list[str]:
 
 
 def load_for(
-    source: Any,
-    model: onnx.ModelProto,
-    arguments: Sequence[Any],
-    *,
-    fixed: Sequence[str] = (),
-    limits: Limits | None = None,
+    source: Any, model: onnx.ModelProto, arguments: Sequence[Any], *, limits: Limits | None = None
 ) -> Specialised:
     """Import a model for arguments: arrays, sequences of them as lists, absent optionals as None.
 
     Args:
         source: what `model` was read from.
-        fixed: inputs that are known to be needed.
 
     Raises:
         ArgumentError: another number of arguments than the model has inputs.
@@ -62,18 +62,20 @@ def load_for(
     if len(arguments) != len(names):
         raise ArgumentError(f"the model takes {len(names)} inputs, {len(arguments)} were given")
     given = dict(zip(names, arguments, strict=True))
-    values = {name: given[name] for name in fixed}
     shapes = {name: shape_of(value) for name, value in given.items()}
+    known: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
     while True:
         try:
-            graph, packing = load_packed(source, shapes=shapes, values=values, limits=limits)
+            graph, packing = load_packed(source, shapes=shapes, values=fixed, known=known, limits=limits)
         except InputNeeded as request:
-            asked = [name for name in request.names if name not in values]
-            if not asked or any(np.size(given[name]) > MAX_ELEMENTS for name in asked):
+            chosen = known if any(name not in known for name in request.names) else fixed
+            asked = {name: given[name] for name in request.names if name not in chosen}
+            if not asked or any(np.size(value) > MAX_ELEMENTS for value in asked.values()):
                 raise UnsupportedError(request.message, hint="a shape depends on much data") from request
-            values.update({name: given[name] for name in asked})
+            chosen.update(asked)
         else:
-            return Specialised(graph, packing, tuple(values))
+            return Specialised(graph, packing, tuple(n for n in known if n not in fixed), tuple(fixed))
 
 
 def shape_of(value: Any) -> Any:

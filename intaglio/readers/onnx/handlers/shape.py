@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.graph.ir import Value
+from intaglio.ops.compositions.basic import reshape
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.bodies import emit, size_value
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
@@ -86,6 +88,9 @@ def range_(call: OnnxCall, start: Operand, limit: Operand, delta: Operand) -> An
     count = max(0, int(np.ceil((values[1] - values[0]) / values[2])))
     if count > MAX_STATIC:
         raise ShapeError(f"Range: {count} elements")
+    if isinstance(start, Value) or isinstance(delta, Value):
+        steps = np.arange(count, dtype=values[0].dtype)
+        return lookup("add")(reshape(start, ()), lookup("mul")(reshape(delta, ()), steps))
     return (values[0] + np.arange(count, dtype=values[0].dtype) * values[2]).astype(values[0].dtype)
 
 
