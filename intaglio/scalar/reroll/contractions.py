@@ -162,6 +162,7 @@ class _Operand:
     axes: str
     type: TensorType
     at: Callable[[dict[str, IndexLike]], Expr]
+    data: None = None
 
     def __getitem__(self, index: Any) -> Expr:
         return self.at(dict(zip(self.axes, index, strict=True)))

@@ -37,7 +37,7 @@ def name_arrays(dag: Dag, storage: Storage, work: list[tuple[Family, Body | None
             bases[number] = "w" if number in weights else "b" if number in biases else "p"
         elif op == INPUT and dag.of[row] < 0:
             bases[number] = "x"
-        elif number not in many:
+        elif number not in many or number in storage.packed:
             bases[number] = SCALARS
         elif dag.of[row] >= 0:
             bases[number] = "d"

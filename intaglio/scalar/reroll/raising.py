@@ -28,6 +28,9 @@ from intaglio.shared.target import Target
 STATEMENT_TERMS = 8
 """Terms of the longest sum that is one statement."""
 
+FEW = 2
+"""Operations that are statements in any case."""
+
 SCATTERED = 64
 """Operations of a family without regular places that are written as statements instead of a loop."""
 
@@ -119,20 +122,17 @@ class _Raiser:
             self.region(region, bodies)
         self.flush()
         self.check(self.phase)
-        self.raised.tables = self.tables.buffers
+        used = {buffer for step in self.raised.steps for buffer in step.kernel.params}
+        self.raised.tables = [table for table in self.tables.buffers if table in used]
 
     def region(self, region: Region, bodies: list[Body | None]) -> None:
         if bodies[0] is None and len(bodies) == 1:
             self.statement(int(region.families[0].rows.flat[0]))
             return
-        domains = []
-        for family, body in zip(region.families, bodies, strict=True):
-            assert body is not None
-            domains.append(self.addresses.domain(family, body))
-        size = sum(
-            self.operations(f, b) for f, b in zip(region.families, bodies, strict=True) if b is not None
-        )
-        if any(domain.tables for domain in domains) and size <= SCATTERED:
+        pairs = list(zip(region.families, [body for body in bodies if body is not None], strict=True))
+        size = sum(self.operations(family, body) for family, body in pairs)
+        domains = [] if size <= FEW else [self.addresses.domain(family, body) for family, body in pairs]
+        if size <= FEW or (size <= SCATTERED and any(domain.tables for domain in domains)):
             for turn in range(region.turns):
                 for family in region.families:
                     for row in family.rows[turn]:

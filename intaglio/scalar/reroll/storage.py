@@ -22,14 +22,21 @@ from intaglio.scalar.sweeps import Array
 LEAST_LAYOUT = 64
 """Rows of the smallest array whose order is worth a thought."""
 
+MOST_ARRAYS = 64
+"""Arrays of a program beyond which the small ones are packed."""
+
 
 @dataclass(eq=False)
 class Storage:
-    """`array` is the number of the array a row lives in (-1: none) and `place` its place there."""
+    """`array` is the number of the array a row lives in (-1: none) and `place` its place there.
+
+    `packed` arrays hold the rows of many small ones.
+    """
 
     array: Array
     place: Array
     sizes: Array
+    packed: frozenset[int] = frozenset()
 
 
 def target_rows(dag: Dag, rows: Array) -> Array:
@@ -58,7 +65,29 @@ def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]
     del key, group
     storage = _numbered(array, order)
     _lay_out(storage, order, [(family, body) for family, body in work if body is not None], dag)
-    return storage
+    return storage if len(storage.sizes) <= MOST_ARRAYS else _packed(dag, storage)
+
+
+def _packed(dag: Dag, storage: Storage) -> Storage:
+    """Small arrays one behind the other in one array: of an irregular graph there are hundreds."""
+    rows = np.flatnonzero(storage.array >= 0)
+    kind = np.zeros(len(storage.sizes), np.int8)
+    for bit, op in ((1, PARAM), (2, INPUT)):
+        kind[storage.array[rows[dag.op[rows] == op]]] |= bit
+    computed = (dag.op[rows] != PARAM) & (dag.op[rows] != INPUT)
+    kind[storage.array[rows[computed]]] |= 4
+    small = storage.sizes < LEAST_LAYOUT
+    number, offset = np.cumsum(~small) - 1, np.zeros(len(kind), np.int64)
+    first = next_number = int((~small).sum())
+    for one in np.unique(kind[small]):
+        mine = np.flatnonzero(small & (kind == one))
+        number[mine] = next_number
+        offset[mine] = np.cumsum(storage.sizes[mine]) - storage.sizes[mine]
+        next_number += 1
+    sizes = np.bincount(number, weights=storage.sizes).astype(np.int64)
+    array, place = storage.array.copy(), storage.place.copy()
+    array[rows], place[rows] = number[storage.array[rows]], place[rows] + offset[storage.array[rows]]
+    return Storage(array, place, sizes, frozenset(range(first, next_number)))
 
 
 class _Labels:
