@@ -44,6 +44,11 @@ class Accessor:
     def shape(self) -> Place:
         return self.value.type.shape
 
+    @property
+    def data(self) -> np.ndarray[Any, Any] | None:
+        """The content of a constant; None for anything else."""
+        return self.value.data if self.value.source == "constant" else None
+
     def __getitem__(self, index: Any) -> Expr:
         return self.resolve(self.value, index if isinstance(index, tuple) else (index,))
 

@@ -17,9 +17,11 @@ from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
+from intaglio.loop.memory import touched
+from intaglio.loop.places import buffers_of
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
-from intaglio.shared.index import Index, Var, product, upper
+from intaglio.shared.index import Index, Var, upper
 from intaglio.shared.regions import Region
 from intaglio.shared.target import Target
 
@@ -37,6 +39,7 @@ class Lowering:
     decisions: list[Decision] = field(default_factory=list)
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
+    unread: set[Buffer] = field(default_factory=set)
 
     def unique(self, wanted: str) -> str:
         name, k = wanted, 0
@@ -160,20 +163,19 @@ class Lowering:
         extra: tuple[Buffer, ...],
     ) -> Call:
         """Make the kernel of a nest, with what is printed above it."""
-        pairs = list(lowering.params.values())
+        used = buffers_of(body)
+        self.unread |= {at.buffer for param, at in lowering.params.values() if param not in used}
+        pairs = [pair for pair in lowering.params.values() if pair[0] in used]
         written = {id(b) for b in lowering.written}
         pairs.sort(key=lambda pair: id(pair[0]) in written)
-        args = [slice_ for _, slice_ in pairs]
-        for buffer in extra:
-            own = Buffer(self.unique(buffer.name), buffer.dtype, buffer.shape, "scratch")
-            self.program.scratch.append(own)
-            args.append(Slice(own))
+        scratch = tuple(b for b in extra if b.data is None)
+        args = [*(slice_ for _, slice_ in pairs), *map(self.own, extra)]
         params = (*(buffer for buffer, _ in pairs), *extra)
-        moved = sum((upper(product(b.shape)) or 0) * b.dtype.size for b, _ in pairs)
+        moved = sum((upper(b.size) or 0) * b.dtype.size for b in params if b not in scratch)
         kernel = Kernel(
             self.unique(kernel_name(group)),
             params,
-            (*lowering.written, *extra),
+            (*lowering.written, *scratch),
             body,
             describe(group),
             flops=total_work(group) or 0,
@@ -181,6 +183,18 @@ class Lowering:
             schedule=notes,
         )
         return self.call(kernel, tuple(args))
+
+    def own(self, buffer: Buffer) -> Slice:
+        """An array of the program for one that a recipe asks for; packed weights move into it."""
+        name = self.unique(buffer.name)
+        if buffer.data is None:
+            made = Buffer(name, buffer.dtype, buffer.shape, "scratch")
+            self.program.scratch.append(made)
+        else:
+            made = Buffer(name, buffer.dtype, buffer.shape, "constant", data=buffer.data)
+            self.program.constants.append(made)
+            buffer.role, buffer.data = "local", None
+        return Slice(made)
 
 
 def kernel_name(group: Group) -> str:
@@ -251,6 +265,9 @@ def lower(
     statements[last] += [lowering.copy(v, lowering.place(v), target_) for v, target_ in again]
     statements[last] += give_sizes(lowering, graph)
     program.phases = {phase: Block(tuple(body)) for phase, body in statements.items()}
+    read = {b for body in program.phases.values() for statement in body for b in touched(statement)}
+    unread = lowering.unread - read
+    program.constants = [buffer for buffer in program.constants if buffer not in unread]
     return program, lowering.decisions
 
 

@@ -20,6 +20,7 @@ from intaglio.loop.ir import (
     Stmt,
     Store,
     While,
+    walk,
 )
 from intaglio.ops.expr import Apply, Expr, IndexValue, Read
 from intaglio.ops.movement import flat_index
@@ -265,8 +266,19 @@ def statement_reads(statement: Stmt) -> Iterator[Read]:
         yield from reads(statement.condition)
 
 
+def buffers_of(body: Block) -> set[Buffer]:
+    """Every array a body reads or writes."""
+    found: set[Buffer] = set()
+    for statement in walk(body):
+        if isinstance(statement, (Store, Reduce)):
+            found.add(statement.buffer)
+        found |= {read.source for read in statement_reads(statement) if isinstance(read.source, Buffer)}
+    return found
+
+
 __all__ = [
     "Slice",
+    "buffers_of",
     "dynamics",
     "flat",
     "index_reads",

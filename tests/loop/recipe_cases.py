@@ -36,6 +36,10 @@ class Stored:
     def type(self) -> TensorType:
         return TensorType(self.buffer.dtype, self.buffer.shape)
 
+    @property
+    def data(self) -> None:
+        return None
+
     def __getitem__(self, index: Any) -> Expr:
         return Read(self.buffer, index if isinstance(index, tuple) else (index,), self.buffer.dtype)
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, Combine, Stmt, Store, walk
 from intaglio.ops.expr import Const, Expr
@@ -31,6 +33,10 @@ class Operand(Protocol):
 
     @property
     def type(self) -> TensorType: ...
+
+    @property
+    def data(self) -> np.ndarray[Any, Any] | None:
+        """The content of a constant."""
 
     def __getitem__(self, index: Any) -> Expr: ...
 
@@ -90,8 +96,9 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Nest:
-    """A kernel's body. `scratch` are heap buffers (role `scratch`) it wants from the arena as further
-    parameters, `notes` say in the field's words how it was made."""
+    """A kernel's body. `scratch` are heap buffers it wants as further parameters: from the arena (role
+    `scratch`), or with content of their own (role `constant`), as constant operands have that were packed
+    when compiling. `notes` say in the field's words how it was made."""
 
     body: Block
     notes: tuple[str, ...] = ()

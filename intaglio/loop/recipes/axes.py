@@ -7,9 +7,13 @@ become one loop where every array crosses them in one stride.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
 
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, Reduce, Stmt, Store, walk
@@ -18,9 +22,10 @@ from intaglio.loop.recipes.anchor import Anchor, Operand
 from intaglio.loop.recipes.nests import Names, variable_of
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
 from intaglio.shared.dtypes import bool_
-from intaglio.shared.index import IndexLike, Var, variable
+from intaglio.shared.index import Div, Index, IndexLike, Mod, Var, variable
 
 Env = dict[str, IndexLike]
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,24 @@ class Factor:
 
     axes: str
     at: Callable[[Env], Expr]
+    data: Array | None = None
+    """The values of a constant factor, one array axis per axis."""
 
     @staticmethod
     def operand(operand: Operand, axes: str) -> Factor:
-        return Factor(axes, lambda env: operand[tuple(env[a] for a in axes)])
+        return Factor(axes, lambda env: operand[tuple(env[a] for a in axes)], operand.data)
+
+    def split(self, axis: str, size: int, inner: str, whole: Callable[[Env], Env]) -> Factor:
+        """The same factor with an axis in two, the new one right behind it."""
+        if axis not in self.axes:
+            return self
+        place = self.axes.index(axis)
+        data = self.data
+        if data is not None:
+            shape = (*data.shape[:place], data.shape[place] // size, size, *data.shape[place + 1 :])
+            data = data.reshape(shape)
+        axes = self.axes[: place + 1] + inner + self.axes[place + 1 :]
+        return Factor(axes, lambda env: self.at(whole(env)), data)
 
 
 NOTHING = Factor("", lambda env: Const(1, bool_))
@@ -76,13 +95,17 @@ NOTHING = Factor("", lambda env: Const(1, bool_))
 
 @dataclass
 class Contraction:
-    """A reduction with its axes sorted out: terms are products of two factors, or only the right one."""
+    """A reduction with its axes sorted out: terms are products of two factors, or only the right one.
+
+    `place` gives the result's index at values of the axes.
+    """
 
     anchor: Anchor
     left: Factor
     right: Factor
     out_axes: str
     extents: Mapping[str, IndexLike]
+    place: Callable[[Env], tuple[IndexLike, ...]]
     names: Names = field(default_factory=lambda: Names(()))
 
     @staticmethod
@@ -114,9 +137,49 @@ class Contraction:
         anchor: Anchor, left: Factor, right: Factor, out_axes: str, extents: Mapping[str, IndexLike]
     ) -> Contraction:
         """Products of two factors, summed over the axes that the result does not have."""
-        made = Contraction(anchor, left, right, out_axes, extents)
+        made = Contraction(
+            anchor, left, right, out_axes, extents, lambda env: tuple(env[a] for a in out_axes)
+        )
         made.names = Names(anchor.names)
-        return made
+        return made.regular()
+
+    def regular(self) -> Contraction:
+        """The same contraction with axes split where an array divides them, as a view of heads does, so that
+        every array moves by a stride along each."""
+        for axis in self.extents:
+            size = self._divisor(axis)
+            inner = next((a for a in ascii_uppercase if a not in self.extents), None)
+            if size is not None and inner is not None:
+                return self._split(axis, size, inner).regular()
+        return self
+
+    def _divisor(self, axis: str) -> int | None:
+        """The smallest number that an index divides an irregular axis by and that divides its extent."""
+        extent, index = self.extents[axis], self.variables[axis]
+        if isinstance(index, int) or not isinstance(extent, int) or None not in self.strides(axis).all:
+            return None
+        left, right, stores, reads = self._probe
+        found = [n for r in (*left, *right, *reads) for i in r.index for n in divisors(i, variable_of(index))]
+        found += [n for _, place in stores for i in place for n in divisors(i, variable_of(index))]
+        return min((n for n in found if 1 < n < extent and extent % n == 0), default=None)
+
+    def _split(self, axis: str, size: int, inner: str) -> Contraction:
+        def whole(env: Env) -> Env:
+            """Values of the axes as they were; behind the reduction those summed over have none."""
+            return env | {axis: env[axis] * size + env[inner]} if axis in env and inner in env else env
+
+        extent = self.extents[axis]
+        extents: dict[str, IndexLike] = {}
+        for a, e in self.extents.items():
+            extents |= {a: extent // size, inner: size} if a == axis else {a: e}
+        return replace(
+            self,
+            left=self.left.split(axis, size, inner, whole),
+            right=self.right.split(axis, size, inner, whole),
+            out_axes=self.out_axes + (inner if axis in self.out_axes else ""),
+            extents=extents,
+            place=lambda env: self.place(whole(env)),
+        )
 
     def swap(self) -> Contraction:
         """The same contraction with the factors in the other order."""
@@ -162,7 +225,7 @@ class Contraction:
 
     def finish(self, env: Env, value: Expr) -> list[Stmt]:
         """Statements that store a reduced element."""
-        return self.anchor.finish(tuple(env[a] for a in self.out_axes), value)
+        return self.anchor.finish(self.place(env), value)
 
     def clear(self, buffer: Buffer, index: tuple[IndexLike, ...]) -> Store:
         """Set an accumulator to the start of the reduction."""
@@ -227,6 +290,18 @@ class Contraction:
     def dim_strides(self, dim: Dim) -> Strides:
         """Strides along a merged loop: those of its fastest axis."""
         return self.strides(dim.parts[-1][0])
+
+
+def divisors(index: IndexLike, var: Var) -> Iterator[int]:
+    """What an index divides a variable by, in steps of the variable."""
+    if not isinstance(index, Index):
+        return
+    for atom, _ in index.terms:
+        if isinstance(atom, (Div, Mod)):
+            yield from divisors(atom.num, var)
+            step = atom.num.coefficient(var)
+            if step and isinstance(atom.den, int) and atom.den % step == 0:
+                yield atom.den // step
 
 
 def _has_index(value: Expr) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import Contraction, Dim, Env
+from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
@@ -56,7 +58,7 @@ class ColumnTiles:
             direct = all(s == 1 for s in strides.right)
             if direct:
                 yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, False)
-            if _packing_pays(contraction, row, reduced):
+            if contraction.right.data is not None or _packing_pays(contraction, row, reduced):
                 yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, True)
 
     @staticmethod
@@ -74,7 +76,9 @@ class ColumnTiles:
         assert isinstance(column.extent, int)
         rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target)
         strides = contraction.dim_strides(column).right
-        if packed:
+        if packed and contraction.right.data is not None:
+            pass  # packed when compiling
+        elif packed:
             turned = any(s != 1 for s in strides)
             cycles += depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
         elif _far_rows(contraction, reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS:
@@ -95,14 +99,16 @@ class ColumnTiles:
             self.contraction.fixed,
             lambda env: [s for g in groups for s in self.panel_loop(g, env)],
         )
-        before = [s for group, buffer in self.packs for s in self.pack(group, buffer)]
+        constant = self.contraction.right.data is not None
+        before = [s for group, buffer in self.packs if not constant for s in self.pack(group, buffer)]
         rows, vectors = self.tile
         notes = [
             f"tile rows {self.row.names or '-'} by {rows} and columns {self.column.names} by "
             f"{vectors} vectors of {self.lanes}, accumulators in registers"
         ]
         if self.packed:
-            notes.append(f"pack the operand with {self.column.names} into panels")
+            when = " when compiling" if constant else ""
+            notes.append(f"pack the operand with {self.column.names} into panels{when}")
         independent = {self.names["i0"], self.names["j0"], *(self.names.axis(d.names) for d in self.outer)}
         body = parallel([*before, *main], work, independent)
         return Nest(body, tuple(notes), tuple(b for _, b in self.packs))
@@ -203,8 +209,26 @@ class ColumnTiles:
 
     def pack_buffer(self, group: Panels) -> Buffer:
         dims = [d.extent for d in self.pack_outer] + [group.count] + [d.extent for d in self.reduced]
-        name = self.names.fresh("panel")
-        return Buffer(name, self.contraction.anchor.dtype, (*dims, group.width), "scratch")
+        buffer = Buffer(
+            self.names.fresh("panel"), self.contraction.anchor.dtype, (*dims, group.width), "scratch"
+        )
+        if self.contraction.right.data is not None:
+            buffer.role, buffer.data = "constant", self.packed_data(group, buffer)
+        return buffer
+
+    def packed_data(self, group: Panels, buffer: Buffer) -> Array:
+        """The content of a constant operand's panels."""
+        right = self.contraction.right
+        assert right.data is not None
+        order = [axis for d in (*self.pack_outer, *self.reduced, self.column) for axis, _ in d.parts]
+        alone = tuple(k for k, axis in enumerate(right.axes) if axis not in order)
+        kept = [axis for axis in right.axes if axis in order]
+        array = right.data.squeeze(alone).transpose([kept.index(axis) for axis in order])
+        outer, depth = ([_constant(d) for d in dims] for dims in (self.pack_outer, self.reduced))
+        array = array.reshape(*outer, *depth, -1)[..., group.start : group.start + group.count * group.width]
+        panels = array.reshape(*outer, *depth, group.count, group.width)
+        moved = np.moveaxis(panels, -2, len(outer))
+        return np.ascontiguousarray(moved, dtype=buffer.dtype.numpy)
 
     def pack_index(self, env: Env) -> tuple[IndexLike, ...]:
         return tuple(_join(d, env) for d in self.pack_outer)

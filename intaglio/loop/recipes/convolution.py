@@ -69,7 +69,9 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
         return source[place] if image is None else Read(image, place, image.dtype)
 
     left = Factor(
-        "oc" + taps, lambda env: geometry.weight(0, env["o"], env["c"], tuple(env[u] for u in taps))
+        "oc" + taps,
+        lambda env: geometry.weight(0, env["o"], env["c"], tuple(env[u] for u in taps)),
+        None if geometry.data is None else geometry.data[0],
     )
     right = Factor("nc" + axes + taps, read)
     extents = dict(zip("no" + axes, anchor.result.shape, strict=True)) | {"c": geometry.ins}

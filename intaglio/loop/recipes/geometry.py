@@ -6,6 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
@@ -18,18 +21,23 @@ from intaglio.shared.target import Target
 
 IMAGE_BYTES = 96 << 10  # a larger padded image lives in scratch memory, not on the stack
 SPATIAL = "pqs"
+Array = np.ndarray[Any, Any]
 TAPS = "uvw"
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution of either direction, per group: `outs` channels from `ins` channels."""
+    """A convolution of either direction, per group: `outs` channels from `ins` channels.
+
+    `data` are constant weights as `[group, out, in, *taps]`.
+    """
 
     groups: int
     outs: int
     ins: int
     windows: tuple[Window, ...]
     weight: Callable[[IndexLike, IndexLike, IndexLike, Place], Expr]
+    data: Array | None = None
 
     @staticmethod
     def of(anchor: Anchor) -> Geometry:
@@ -65,7 +73,12 @@ class Geometry:
         assert isinstance(outer, int)
         assert isinstance(inner, int)
         outs, ins = (outer, inner) if forward else (inner, outer)
-        return Geometry(groups, outs, ins, tuple(windows), weight)
+        data = w.data
+        if data is not None:
+            data = data.reshape(groups, outer, inner, *data.shape[2:])
+            if not forward:
+                data = np.flip(data.swapaxes(1, 2), tuple(range(3, data.ndim)))
+        return Geometry(groups, outs, ins, tuple(windows), weight, data)
 
     @property
     def taps(self) -> int:
@@ -181,10 +194,10 @@ class ImageTiles:
             s
             for panel in panels(extent, 4, self.lanes)
             for s in loop(
-                names["j0"],
+                names["x0"],
                 panel.count,
                 lambda number: unroll(
-                    names["j1"],
+                    names["x1"],
                     panel.vectors,
                     lambda j: lanes(
                         names["lane"],

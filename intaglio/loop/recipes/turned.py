@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
+
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, ImageTiles
@@ -41,20 +43,21 @@ class TurnedTiles(ImageTiles):
     def cycles(self) -> float:
         g = self.geometry
         rows = prod(w.out for w in g.windows[:-1])
-        turned = g.outs * self.depth / (self.outer_work / g.groups)
+        turned = 0.0 if g.data is not None else g.outs * self.depth / (self.outer_work / g.groups)
         useful = prod(w.useful for w in g.windows[:-1])
         return rows * (self.row_cycles * useful + self.width * g.outs * TURN_CYCLES) + turned
 
     @property
     def notes(self) -> tuple[str, ...]:
+        when = " when compiling" if self.geometry.data is not None else ""
         return (
-            f"turn weights to [channel, tap][output channel], tile places by {self.tile[0]} and output "
+            f"turn weights to [channel, tap][output channel]{when}, tile places by {self.tile[0]} and output "
             f"channels by {self.tile[1]} vectors of {self.lanes}",
         )
 
     @property
     def loops(self) -> tuple[str, ...]:
-        return tuple(SPATIAL[: len(self.kernel) - 1])
+        return ("j0", *SPATIAL[: len(self.kernel) - 1])
 
     def prepare(self) -> tuple[list[Stmt], tuple[Buffer, ...]]:
         """The turned weights."""
@@ -62,6 +65,10 @@ class TurnedTiles(ImageTiles):
         self.weights = Buffer(
             names.fresh("turned"), self.anchor.dtype, (g.groups, self.depth, g.outs), "scratch"
         )
+        if g.data is not None:
+            turned = np.moveaxis(g.data, 1, -1).reshape(g.groups, self.depth, g.outs)
+            self.weights.role, self.weights.data = "constant", np.ascontiguousarray(turned)
+            return [], (self.weights,)
 
         def taps(group: IndexLike, c: IndexLike, done: Place) -> list[Stmt]:
             axis = len(done)
@@ -82,52 +89,56 @@ class TurnedTiles(ImageTiles):
         return flat_index((c, *taps), (self.geometry.ins, *self.kernel))
 
     def convolve(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
-        """Row by row."""
+        """Panel by panel of output channels, so that the weights of one stay in a cache for all rows."""
 
-        def along(outer: Place) -> list[Stmt]:
+        def along(outer: Place, panel: Panels, number: IndexLike) -> list[Stmt]:
             axis = len(outer)
             if axis < len(self.kernel) - 1:
                 extent = self.geometry.windows[axis].out
-                return loop(self.names[SPATIAL[axis]], extent, lambda p: along((*outer, p)))
-            return self.line(image, prefix, n, group, outer)
+                return loop(self.names[SPATIAL[axis]], extent, lambda p: along((*outer, p), panel, number))
+            return self.line(image, prefix, n, group, outer, panel, number)
 
-        return along(())
+        return [
+            s
+            for panel in panels(self.geometry.outs, self.tile[1], self.lanes)
+            for s in loop(self.names["j0"], panel.count, lambda number: along((), panel, number))
+        ]
 
-    def line(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike, outer: Place) -> list[Stmt]:
-        """One row of places: tiles, turned back, through the epilogue."""
-        names, outs, dtype = self.names, self.geometry.outs, self.anchor.dtype
-        line = Buffer(names.fresh("line"), dtype, (self.width, outs), "local", "stack")
-        back = Buffer(names.fresh("back"), dtype, (outs, self.width), "local", "stack")
+    def line(
+        self,
+        image: Buffer,
+        prefix: Place,
+        n: IndexLike,
+        group: IndexLike,
+        outer: Place,
+        panel: Panels,
+        number: IndexLike,
+    ) -> list[Stmt]:
+        """One row of places for one panel: tiles, turned back, through the epilogue."""
+        names, dtype, width = self.names, self.anchor.dtype, panel.width
+        line = Buffer(names.fresh("line"), dtype, (self.width, width), "local", "stack")
+        back = Buffer(names.fresh("back"), dtype, (width, self.width), "local", "stack")
 
         def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
-            return self.anchor.finish((n, group * outs + o, *outer, x), Read(back, (o, x), dtype))
+            channel = group * self.geometry.outs + number * width + (o + panel.start)
+            return self.anchor.finish((n, channel, *outer, x), Read(back, (o, x), dtype))
 
         return [
             Alloc(line),
             *(
                 s
-                for panel in panels(outs, self.tile[1], self.lanes)
-                for s in loop(
-                    names["j0"],
-                    panel.count,
-                    lambda number: [
-                        t
-                        for run in balanced(self.width, self.tile[0])
-                        for t in stepped(
-                            names["b0"],
-                            run.start,
-                            run.size,
-                            run.count,
-                            lambda x: self.panel(
-                                image, (*prefix,), group, outer, x, run.size, line, panel, number
-                            ),
-                        )
-                    ],
+                for run in balanced(self.width, self.tile[0])
+                for s in stepped(
+                    names["b0"],
+                    run.start,
+                    run.size,
+                    run.count,
+                    lambda x: self.panel(image, prefix, group, outer, x, run.size, line, panel, number),
                 )
             ),
             Alloc(back),
-            *turn(names, outs, self.width, lambda o, x: Store(back, (o, x), Read(line, (x, o), dtype))),
-            *loop(names["o1"], outs, lambda o: self.over_lanes(self.width, lambda x: element(o, x))),
+            *turn(names, width, self.width, lambda o, x: Store(back, (o, x), Read(line, (x, o), dtype))),
+            *loop(names["o1"], width, lambda o: self.over_lanes(self.width, lambda x: element(o, x))),
         ]
 
     def panel(
@@ -157,8 +168,11 @@ class TurnedTiles(ImageTiles):
                 ),
             )
 
+        def at(j: IndexLike, lane: IndexLike) -> IndexLike:
+            return j * panel.lanes + lane
+
         def column(j: IndexLike, lane: IndexLike) -> IndexLike:
-            return number * panel.width + (j * panel.lanes + lane + panel.start)
+            return number * panel.width + (at(j, lane) + panel.start)
 
         def step(c: IndexLike, taps: Place) -> list[Stmt]:
             start, row = self.image.tap(c, taps) + self.image.flat((*outer, x)), self.row(c, taps)
@@ -176,5 +190,9 @@ class TurnedTiles(ImageTiles):
             Alloc(acc),
             *each(lambda i, j, lane: Store(acc, (i, j, lane), Const(0.0, dtype))),
             *loop(names["c"], self.geometry.ins, lambda c: self.over_taps(lambda taps: step(c, taps), outer)),
-            *each(lambda i, j, lane: Store(line, (x + i, column(j, lane)), Read(acc, (i, j, lane), dtype))),
+            *each(
+                lambda i, j, lane: Store(
+                    line, (x + i, j * panel.lanes + lane), Read(acc, (i, j, lane), dtype)
+                )
+            ),
         ]
