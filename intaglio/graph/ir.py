@@ -16,6 +16,7 @@ import numpy as np
 
 from intaglio.graph import eval as interpreter
 from intaglio.graph.symbols import substitute_attrs, substitute_type
+from intaglio.ops.budget import step
 from intaglio.ops.operators import Operators
 from intaglio.ops.registry import Op
 from intaglio.shared import dtypes
@@ -143,6 +144,7 @@ class Graph:
         for value in inputs:
             if value.graph is not self:
                 raise VerifyError(f"{op.name}: operand {value!r} belongs to another graph")
+        step(op.name)
         types = op.infer([value.type for value in inputs], dict(attrs))
         node = Node(op, tuple(inputs), dict(attrs))
         if self.origin is not None:

@@ -90,7 +90,7 @@ class Budget:
 
 
 def step(name: str) -> None:
-    """Account for a step of a loop, whatever its body holds."""
+    """Account for one operator that a graph gets, or for a step of a loop, whatever its body holds."""
     budget = _current.get()
     if budget is not None:
         budget.operator(name)

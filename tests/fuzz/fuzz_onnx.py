@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 MEMORY = 6 << 30
 SLOW = 10.0
 DEAD = 120.0
-DEPTHS = ((0, 0.55), (1, 0.15), (2, 0.2), (3, 0.095), (4, 0.005))
+DEPTHS = ((0, 0.65), (1, 0.15), (2, 0.14), (3, 0.057), (4, 0.003))
 """How deep inputs are examined, and how many of them."""
 
 

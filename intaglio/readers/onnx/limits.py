@@ -25,7 +25,7 @@ class Limits:
         total_bytes: all of them together.
         tensor_bytes: one tensor of the model.
         work: elements and terms computed while importing.
-        operators: operators imported: each call of a function and each repetition counts.
+        operators: operators imported and made: each call of a function and each repetition counts.
         depth: graphs inside of graphs.
     """
 
@@ -33,7 +33,7 @@ class Limits:
     total_bytes: int = 1 << 31
     tensor_bytes: int = 1 << 40
     work: int = 1 << 33
-    operators: int = 1 << 19
+    operators: int = 1 << 18
     depth: int = MAX_DEPTH
 
     def budget(self, weights: int) -> Budget:

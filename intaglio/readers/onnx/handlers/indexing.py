@@ -20,6 +20,7 @@ from intaglio.ops.compositions.basic import (
 )
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.elements import plain_type
+from intaglio.readers.onnx.model import MAX_RANK
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, ShapeError
@@ -54,6 +55,8 @@ def coordinates(indices: Operand, what: str) -> list[Any]:
     if not shape_of(indices):
         raise ShapeError(f"{what}: the indices have no axes")
     count = static(shape_of(indices)[-1], what)
+    if count > MAX_RANK:
+        raise ShapeError(f"{what}: indices name {count} axes, at most {MAX_RANK} are supported")
     return [indexing.select(indices, -1, k) for k in range(count)]
 
 
