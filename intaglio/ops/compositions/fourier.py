@@ -82,11 +82,12 @@ def _mirrored(x: Any, length: int) -> Any:
 def _transformed(x: Any, length: int, kept: int, sign: float) -> Any:
     """The first `kept` places of the transform along the second last axis."""
     first = _divisor(length)
-    if length <= DIRECT or first == 1:
-        if length * kept > LARGEST:
-            raise UnsupportedError(
-                f"dft: the length {length} is a prime number", hint="pad the signal to an even length"
-            )
+    direct = length <= DIRECT or first == 1
+    if length * (kept if direct else first) > LARGEST:
+        raise UnsupportedError(
+            f"dft: a length of {length}", hint="pad the signal to a length that has many divisors, or cut it"
+        )
+    if direct:
         angles = np.outer(np.arange(length), np.arange(kept)) % length * (2 * math.pi / length)
         return _product(x, _rotations(angles, sign), "n", "k")
     second = length // first

@@ -126,6 +126,8 @@ def _along(x: Any, one: Axis, settings: Settings) -> Any:
     if not 0 <= one.wanted <= MAX_EXTENT:
         raise ShapeError(f"Resize: axis {one.axis} would have {one.wanted} elements, at most {MAX_EXTENT}")
     at = source_places(one, one.extent, one.wanted, settings.coordinates)
+    if not np.isfinite(at).all():
+        raise ShapeError(f"Resize: axis {one.axis} is read at places that are no numbers")
     if settings.mode == "nearest":
         index = np.clip(nearest_places(at, settings.nearest, one.scale), 0, one.extent - 1)
         y = resample(x, one.axis, [(index, None)])

@@ -109,8 +109,10 @@ def mel_weight_matrix(
     first, last = (
         2595 * np.log10(1 + float(call.static(v, "a frequency").reshape(())) / 700) for v in (low, high)
     )
-    if count < 0 or size < 1 or per_second < 1:
-        raise ShapeError(f"MelWeightMatrix: {count} bins of a spectrum of {size} places at {per_second}")
+    if count < 0 or size < 1 or per_second < 1 or not np.isfinite([first, last]).all():
+        raise ShapeError(
+            f"MelWeightMatrix: {count} bins from mel {first} to {last}, {size} places at {per_second}"
+        )
     call.afford(count, size)
     mels = np.arange(count + 2) * ((last - first) / (count + 2)) + first
     edges = np.floor((size + 1) * (700 * (10 ** (mels / 2595) - 1)) / per_second).astype(np.int64)
