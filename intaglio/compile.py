@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -193,31 +193,44 @@ def compile(
     model: Any,
     example_inputs: Sequence[Any] | None = None,
     *,
+    bounds: dict[str, int] | None = None,
+    shapes: Mapping[str, Any] | None = None,
     target: str = "native",
     threads: int | None = None,
     opt_level: int = 3,
     disabled_passes: Iterable[str] = (),
     toolchain: str | None = None,
     opt: str = "default",
-) -> Compiled:
+) -> Any:
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
 
     Args:
         model: what to compile. Weights that calls do not change are frozen as they are now.
         example_inputs: arrays or Tensors that fix shapes and types; needed for functions and modules.
+        bounds: of an `.onnx` file: upper bounds of its named dimensions; one program serves all sizes.
+        shapes: of an `.onnx` file: shapes of inputs, in place of the file's own.
 
     See `compile_graph` for the other arguments.
+
+    Returns:
+        A `Compiled`; of an `.onnx` file that leaves sizes open a `SpecialisedModel`, which compiles when it
+        is called with new shapes.
     """
-    graph = capture(model, example_inputs)
-    return compile_graph(
-        graph,
-        target=target,
-        threads=threads,
-        opt_level=opt_level,
-        disabled_passes=disabled_passes,
-        toolchain=toolchain,
-        opt=opt,
-    )
+    settings: dict[str, Any] = {
+        "target": target,
+        "threads": threads,
+        "opt_level": opt_level,
+        "disabled_passes": tuple(disabled_passes),
+        "toolchain": toolchain,
+        "opt": opt,
+    }
+    if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
+        from intaglio.specialised import compile_onnx
+
+        return compile_onnx(model, bounds=bounds, shapes=shapes, **settings)
+    if bounds is not None or shapes is not None:
+        raise ArgumentError("compile: bounds and shapes are for .onnx files", hint="give example_inputs")
+    return compile_graph(capture(model, example_inputs), **settings)
 
 
 def capture(model: Any, example_inputs: Sequence[Any] | None = None) -> Graph:
@@ -269,7 +282,7 @@ def _verified(name: str, check: Callable[[Any], None], show: Callable[[Any], str
 class _CallableModule(ModuleType):
     """`intaglio.compile` is this module once it is imported, and the function for who calls it."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Compiled:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return compile(*args, **kwargs)
 
 
