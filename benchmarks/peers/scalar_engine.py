@@ -31,7 +31,7 @@ LR = 0.05
 GREYS = np.arange(256) / 255
 CHECKED = 10
 """Images after which all engines must have the same bits."""
-WINDOW = 1000
+WINDOW = 5000
 """Images of one call of a fast engine; the window moves over the whole set."""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from intaglio.native.targets import find_target
 from intaglio.native.toolchain import choose
-from intaglio.scalar.capture import Trace, capture
+from intaglio.scalar.capture import Trace, capture, tracing
 from intaglio.scalar.engines import Build, Engine, Interpreted, Role, Straight
 from intaglio.scalar.interpret import Interpreter
 from intaglio.scalar.report import Report
@@ -67,10 +67,11 @@ def compile(
         raise ArgumentError(f"compile: level is {level!r} but must be one of {', '.join(map(repr, LEVELS))}")
     wanted = len(inputs) <= MOST_CHEAP_INPUTS if input_gradients is None else input_gradients
     started = time.perf_counter()
-    trace = capture(results, inputs, parameters)
-    captured = time.perf_counter() - started
-    made = make_engine(trace, engine, toolchain, level, target, exact=exact, input_gradients=wanted)
-    made.figures.seconds = {"capture": captured} | made.figures.seconds
+    with tracing():
+        trace = capture(results, inputs, parameters)
+        captured = time.perf_counter() - started
+        made = make_engine(trace, engine, toolchain, level, target, exact=exact, input_gradients=wanted)
+        made.figures.seconds = {"capture": captured} | made.figures.seconds
     return Program(made, results, inputs, parameters, single=single)
 
 
