@@ -25,7 +25,7 @@ from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
 from intaglio.shared.errors import ShapeError, UnsupportedError
 
-DIRECT, LARGEST = 512, 1 << 24
+DIRECT, STAGE, LARGEST = 512, 64, 1 << 22
 Array = np.ndarray[Any, Any]
 
 
@@ -103,8 +103,8 @@ def _transformed(x: Any, length: int, kept: int, sign: float) -> Any:
 
 
 def _divisor(n: int) -> int:
-    """The greatest divisor of n up to its root."""
-    return next(k for k in range(math.isqrt(n), 0, -1) if n % k == 0)
+    """The greatest divisor of n up to its root, and up to what a stage may have."""
+    return next(k for k in range(min(math.isqrt(n), STAGE), 0, -1) if n % k == 0)
 
 
 def _rotations(angles: Array, sign: float) -> Array:
