@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from intaglio.compile import compile_graph
 from intaglio.graph.spec import verify
 from intaglio.readers.onnx import load
 from intaglio.readers.onnx.registry import InputNeeded
@@ -227,6 +228,46 @@ def test_scan_8_over_a_batch_with_lengths() -> None:
     sums = np.cumsum(x * valid, 1)
     for ours, theirs in zip(got, [sums[:, -1], sums * valid, x * x * valid], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_branches_of_different_sizes(axis: int) -> None:
+    """One axis may differ, by known sizes and by one that a branch finds: nothing, some or all of it."""
+    nodes = [
+        node("Greater", "x", "zero", out="positive"),
+        node("Cast", "positive", out="flags", to=TensorProto.FLOAT),
+        node("ReduceMax", "flags", "other", out="any", keepdims=0),
+        node("Cast", "any", out="mask", to=TensorProto.BOOL),
+        node("Compress", "x", "mask", out="found", axis=axis),
+    ]
+    start, end, way = "none", "two", "axis"
+    orelse = graph(
+        [node("Slice", "x", start, end, way, out="few"), node("Neg", "few", out="o2")], outputs="few o2"
+    )
+    then = graph([*nodes, node("Neg", "found", out="t2")], outputs="found t2")
+    after = [
+        node("If", "c", out=["u", "v"], then_branch=then, else_branch=orelse),
+        node("Shape", "u", out="shape"),
+        node("ReduceSum", "v", "axis", out="total", keepdims=0),
+        node("Concat", "u", "x", out="both", axis=axis),
+    ]
+    weights = {
+        "zero": np.float32(0), "other": np.array([1 - axis]), "none": np.array([0]), "two": np.array([2]),
+        "axis": np.array([axis]),
+    }  # fmt: skip
+    outputs = ["u", "v", "shape", "total", "both"]
+    proto = model(after, {"x": X, "c": YES}, weights, outputs=outputs)
+    made = load(proto)
+    verify(made)
+    program = compile_graph(made, threads=1, opt="fast-compile")
+    reference = ReferenceEvaluator(proto)
+    for x in (X, -np.abs(X), np.abs(X) + 1, X - 0.7):
+        for condition in (YES, NO):
+            expected = reference.run(None, {"x": x, "c": condition})
+            for got in (made.run(x, condition), program.run_arrays([x, condition])):
+                for ours, theirs in zip(got, expected, strict=True):
+                    assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+                    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_malformed_loops() -> None:

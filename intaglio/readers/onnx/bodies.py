@@ -68,6 +68,13 @@ def as_row(value: Value) -> Value:
     return emit(value.graph, "reshape", [value], shape=(1, *value.shape))[0]
 
 
+def moved(x: Value, source: int, target: int) -> Value:
+    """The tensor with one axis at another position."""
+    order = [k for k in range(x.type.rank) if k != source]
+    order.insert(target, source)
+    return x if source == target else emit(x.graph, "transpose", [x], perm=tuple(order))[0]
+
+
 def stack(importer: Importer, rows: Sequence[Any], axis: int = 0) -> Any:
     """Tensors stacked along a new axis."""
     if all(map(is_known, rows)):

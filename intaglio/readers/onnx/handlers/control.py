@@ -7,13 +7,14 @@ every step (shapes that grow, sequences) is written out when its number of steps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from intaglio.graph.ir import Graph, Value
+from intaglio.graph.symbols import defined_symbols, variables_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.bodies import (
     as_row,
@@ -22,6 +23,7 @@ from intaglio.readers.onnx.bodies import (
     first_rows,
     is_known,
     leaves_of,
+    moved,
     rebuilt,
     scalar,
     size_value,
@@ -84,17 +86,62 @@ def _chosen(
         return merged
     importer = call.importer
     captured = list(dict.fromkeys(value for frame in frames for value in frame.captured))
+    found: list[list[Value]] = []
     for position, frame in enumerate(frames):
         with importer.frames.again(frame):
-            outputs = [importer.as_value(pair[position]) for pair in open_]
+            found.append([importer.as_value(pair[position]) for pair in open_])
+    uneven = [_uneven(call, predicate, frames, *values) for values in zip(*found, strict=True)]
+    for frame, values in zip(frames, found, strict=True):
         frame.graph.inputs = [frame.capture(value) for value in captured]
-        frame.graph.set_outputs(outputs)
-    for first, second in zip(*(frame.graph.outputs for frame in frames), strict=True):
-        if first.type != second.type:
-            raise not_known(call, (predicate,), f"If: one branch gives {first.type}, the other {second.type}")
+        parts = [[v] if u is None else _padded(v, *u) for v, u in zip(values, uneven, strict=True)]
+        frame.graph.set_outputs([part for several in parts for part in several])
     then_, orelse_ = (frame.graph for frame in frames)
     results = iter(emit(importer.graph, "cond", [predicate, *captured], then=then_, orelse=orelse_))
-    return [next(results) if known is None else known for known in merged]
+    made = iter([_joined(call, results, u) for u in uneven])
+    return [next(made) if known is None else known for known in merged]
+
+
+Uneven = tuple[int, int]
+"""The axis on which the results of two branches differ, and room for the larger one."""
+
+
+def _uneven(
+    call: OnnxCall, predicate: Value, frames: Sequence[Frame], first: Value, second: Value
+) -> Uneven | None:
+    """How the results of two branches differ; None when their types are equal.
+
+    Raises InputNeeded or UnsupportedError where one size, found at run time, does not tell them apart."""
+    own = {var for frame in frames for var in defined_symbols(frame.graph)}
+    if first.type == second.type and not variables_of(first.shape) & own:
+        return None
+    a, b = first.type, second.type
+    axes = [k for k, (m, n) in enumerate(zip(a.shape, b.shape, strict=False)) if m != n]
+    if a.dtype == b.dtype and a.rank == b.rank and len(axes) == 1:
+        (axis,) = axes
+        room = [upper(a.shape[axis]), upper(b.shape[axis])]
+        rest = variables_of((*a.shape[:axis], *a.shape[axis + 1 :]))
+        if None not in room and not rest & own:
+            call.importer.sized_by.update(dict.fromkeys(call.importer.inputs_behind(predicate)))
+            return axis, max(n for n in room if n is not None)
+    raise not_known(call, (predicate,), f"If: one branch gives {a}, the other {b}")
+
+
+def _padded(value: Value, axis: int, room: int) -> list[Value]:
+    """A result with the uneven axis in front, filled up, and how much of it there is."""
+    rows = moved(value, axis, 0)
+    extent = rows.shape[0]
+    padding = ((0, room - extent), *((0, 0) for _ in rows.shape[1:]))
+    (filled,) = emit(value.graph, "pad", [rows], padding=padding, mode="constant", value=0.0)
+    return [filled, _number(value.graph, extent)]
+
+
+def _joined(call: OnnxCall, results: Iterator[Value], uneven: Uneven | None) -> Value:
+    """A result behind the branches, cut to what there is."""
+    if uneven is None:
+        return next(results)
+    axis, room = uneven
+    rows, count = next(results), next(results)
+    return moved(first_rows(call.importer, rows, count, room, "branch"), 0, axis)
 
 
 def not_known(

@@ -8,7 +8,7 @@ import onnx
 
 from intaglio.graph.ir import Value
 from intaglio.ops.registry import lookup
-from intaglio.readers.onnx.bodies import check_carried, emit, tensors_only, zeros
+from intaglio.readers.onnx.bodies import check_carried, emit, moved, tensors_only, zeros
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
@@ -53,14 +53,14 @@ def scan_9(call: OnnxCall, *inputs: Operand) -> tuple[Any, ...]:
         operands[carries:], _numbers(call, "scan_input_axes", streams),
         _flags(call, "scan_input_directions", streams), strict=True,
     ):  # fmt: skip
-        moved = _moved(x, _axis(axis, x.type.rank), 0)
-        xs.append(_flipped(moved) if flag else moved)
+        front = moved(x, _axis(axis, x.type.rank), 0)
+        xs.append(_flipped(front) if flag else front)
     finals = _scan(call, body, operands[:carries], xs)
     ys = finals[carries:]
     axes = _numbers(call, "scan_output_axes", len(ys))
     flags = _flags(call, "scan_output_directions", len(ys))
     ys = [_flipped(y) if flag else y for y, flag in zip(ys, flags, strict=True)]
-    ys = [_moved(y, 0, _axis(axis, y.type.rank)) for y, axis in zip(ys, axes, strict=True)]
+    ys = [moved(y, 0, _axis(axis, y.type.rank)) for y, axis in zip(ys, axes, strict=True)]
     return *finals[:carries], *ys
 
 
@@ -110,13 +110,6 @@ def _axis(axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise ShapeError(f"Scan: axis {axis} of a tensor of rank {rank}")
     return axis % rank
-
-
-def _moved(x: Value, source: int, target: int) -> Value:
-    """The tensor with one axis at another position."""
-    order = [k for k in range(x.type.rank) if k != source]
-    order.insert(target, source)
-    return x if source == target else emit(x.graph, "transpose", [x], perm=tuple(order))[0]
 
 
 def _flipped(x: Value) -> Value:
