@@ -1,8 +1,8 @@
 """Convolution with lanes along the output channels, for images too narrow for lanes along their rows.
 
-The weights are turned to [channel, tap][output channel] first. A tile is some places of one row against
-vectors of output channels: no place between rows is computed. A finished row is turned back before it
-goes through the epilogue.
+The weights are turned to panels, [channel, tap][output channel of the panel], first. A tile is some places
+of one row against vectors of output channels: no place between rows is computed. A finished row is turned
+back before it goes through the epilogue.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
-from intaglio.loop.recipes.geometry import SPATIAL, TAPS, ImageTiles
+from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Array, ImageTiles
 from intaglio.loop.recipes.nests import lanes, loop, stepped, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Read
@@ -51,8 +51,8 @@ class TurnedTiles(ImageTiles):
     def notes(self) -> tuple[str, ...]:
         when = " when compiling" if self.geometry.data is not None else ""
         return (
-            f"turn weights to [channel, tap][output channel]{when}, tile places by {self.tile[0]} and output "
-            f"channels by {self.tile[1]} vectors of {self.lanes}",
+            f"turn weights to panels of [channel, tap][output channel]{when}, tile places by {self.tile[0]} "
+            f"and output channels by {self.tile[1]} vectors of {self.lanes}",
         )
 
     @property
@@ -60,29 +60,59 @@ class TurnedTiles(ImageTiles):
         return ("j0", *SPATIAL[: len(self.kernel) - 1])
 
     def prepare(self) -> tuple[list[Stmt], tuple[Buffer, ...]]:
-        """The turned weights."""
+        """The turned weights: an array per kind of panel, panel behind panel."""
         g, names = self.geometry, self.names
-        self.weights = Buffer(
-            names.fresh("turned"), self.anchor.dtype, (g.groups, self.depth, g.outs), "scratch"
-        )
+        self.panels = panels(g.outs, self.tile[1], self.lanes)
+        self.weights = {
+            panel: Buffer(
+                names.fresh("turned"),
+                self.anchor.dtype,
+                (g.groups, panel.count, self.depth, panel.width),
+                "scratch",
+            )
+            for panel in self.panels
+        }
+        buffers = tuple(self.weights.values())
         if g.data is not None:
-            turned = np.moveaxis(g.data, 1, -1).reshape(g.groups, self.depth, g.outs)
-            self.weights.role, self.weights.data = "constant", np.ascontiguousarray(turned)
-            return [], (self.weights,)
+            for panel, buffer in self.weights.items():
+                buffer.role, buffer.data = "constant", self.turned_data(g.data, panel)
+            return [], buffers
+        return [s for panel in self.panels for s in self.turn_weights(panel)], buffers
 
-        def taps(group: IndexLike, c: IndexLike, done: Place) -> list[Stmt]:
+    def turned_data(self, data: Array, panel: Panels) -> Array:
+        """The content of a panel's array for constant weights `[group, out, in, *taps]`."""
+        groups = len(data)
+        own = data[:, panel.start : panel.start + panel.count * panel.width]
+        split = own.reshape(groups, panel.count, panel.width, self.depth)
+        return np.ascontiguousarray(split.swapaxes(-1, -2))
+
+    def turn_weights(self, panel: Panels) -> list[Stmt]:
+        """Fill a panel's array at run time."""
+        g, names, buffer = self.geometry, self.names, self.weights[panel]
+
+        def taps(group: IndexLike, number: IndexLike, c: IndexLike, done: Place) -> list[Stmt]:
             axis = len(done)
             if axis < len(self.kernel):
-                return loop(names[TAPS[axis]], self.kernel[axis], lambda r: taps(group, c, (*done, r)))
+                return loop(
+                    names[TAPS[axis]], self.kernel[axis], lambda r: taps(group, number, c, (*done, r))
+                )
+            first = number * panel.width + panel.start
+            place = (group, number, self.row(c, done))
             return loop(
                 names["e"],
-                g.outs,
-                lambda o: [Store(self.weights, (group, self.row(c, done), o), g.weight(group, o, c, done))],
+                panel.width,
+                lambda o: [Store(buffer, (*place, o), g.weight(group, first + o, c, done))],
             )
 
         return loop(
-            names["g"], g.groups, lambda group: loop(names["c"], g.ins, lambda c: taps(group, c, ()))
-        ), (self.weights,)
+            names["g"],
+            g.groups,
+            lambda group: loop(
+                names["j0"],
+                panel.count,
+                lambda number: loop(names["c"], g.ins, lambda c: taps(group, number, c, ())),
+            ),
+        )
 
     def row(self, c: IndexLike, taps: Place) -> IndexLike:
         """The row of the turned weights for a channel and a tap."""
@@ -100,7 +130,7 @@ class TurnedTiles(ImageTiles):
 
         return [
             s
-            for panel in panels(self.geometry.outs, self.tile[1], self.lanes)
+            for panel in self.panels
             for s in loop(self.names["j0"], panel.count, lambda number: along((), panel, number))
         ]
 
@@ -171,9 +201,6 @@ class TurnedTiles(ImageTiles):
         def at(j: IndexLike, lane: IndexLike) -> IndexLike:
             return j * panel.lanes + lane
 
-        def column(j: IndexLike, lane: IndexLike) -> IndexLike:
-            return number * panel.width + (at(j, lane) + panel.start)
-
         def step(c: IndexLike, taps: Place) -> list[Stmt]:
             start, row = self.image.tap(c, taps) + self.image.flat((*outer, x)), self.row(c, taps)
             return each(
@@ -182,7 +209,7 @@ class TurnedTiles(ImageTiles):
                     (i, j, lane),
                     "add",
                     Read(image, (*prefix, start + i), dtype)
-                    * Read(self.weights, (group, row, column(j, lane)), dtype),
+                    * Read(self.weights[panel], (group, number, row, at(j, lane)), dtype),
                 )
             )
 
