@@ -48,15 +48,15 @@ def test_the_loop_level_serves_raised_programs(name: str) -> None:
 
 
 SIZES: dict[str, tuple[Callable[[int], Model], tuple[int, ...]]] = {
-    "time steps": (lambda steps: recurrent(steps), (5, 10, 20)),
-    "state": (lambda hidden: recurrent(8, hidden), (20, 28, 36)),
-    "layers": (lambda layers: stack(layers), (5, 9, 24)),
-    "width of layers": (lambda width: stack(7, width), (8, 16, 24)),
-    "width": (lambda width: perceptron((width, width, width, 4)), (8, 24, 40)),
-    "image": (lambda size: convolution(size=size), (8, 12, 16)),
-    "padded image": (lambda size: convolution(padded=True, size=size), (8, 12, 16)),
-    "channels": (lambda channels: convolution(channels=channels), (3, 4, 6)),
-    "batch": (moons, (10, 20, 32)),
+    "time steps": (lambda steps: recurrent(steps), (5, 20)),
+    "state": (lambda hidden: recurrent(8, hidden), (20, 36)),
+    "layers": (lambda layers: stack(layers), (5, 24)),
+    "width of layers": (lambda width: stack(7, width), (8, 24)),
+    "width": (lambda width: perceptron((width, width, width, 4)), (8, 40)),
+    "image": (lambda size: convolution(size=size), (8, 16)),
+    "padded image": (lambda size: convolution(padded=True, size=size), (8, 16)),
+    "channels": (lambda channels: convolution(channels=channels), (3, 6)),
+    "batch": (moons, (10, 32)),
 }
 
 
