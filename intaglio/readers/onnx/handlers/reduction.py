@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.ops.compositions.basic import convert, expand
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.handlers.elementwise import apply
 from intaglio.readers.onnx.handlers.movement import normal_axes, reshape_to
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.shared import dtypes
+from intaglio.shared.dtypes import DType
 from intaglio.shared.index import product
 
 Body = Callable[[Operand, tuple[int, ...]], Any]
@@ -20,6 +23,26 @@ Body = Callable[[Operand, tuple[int, ...]], Any]
 
 def _reduce(name: str, x: Operand, axes: tuple[int, ...]) -> Any:
     return lookup(name)(x, axes=axes) if axes else x
+
+
+def _extreme(name: str, x: Operand, axes: tuple[int, ...]) -> Any:
+    """The largest or smallest element; of none it is what every other element replaces."""
+    dtype = type_of(x).dtype
+    if dtype == dtypes.bool_:
+        return convert(_extreme(name, convert(x, dtypes.u8), axes), dtype)
+    if all(extent != 0 for extent in x.shape):
+        return _reduce(name, x, axes)
+    lowest, highest = _limits(dtype)
+    left = tuple(e for k, e in enumerate(x.shape) if k not in axes)
+    neutral = np.asarray(lowest if name == "reduce_max" else highest, dtype.numpy)
+    return expand(neutral, left)
+
+
+def _limits(dtype: DType) -> tuple[Any, Any]:
+    if dtype.is_float:
+        return -np.inf, np.inf
+    limits = np.iinfo(dtype.numpy)
+    return limits.min, limits.max
 
 
 def _sum(x: Operand, axes: tuple[int, ...]) -> Any:
@@ -36,6 +59,8 @@ def _l2(x: Operand, axes: tuple[int, ...]) -> Any:
 
 
 def _log_sum_exp(x: Operand, axes: tuple[int, ...]) -> Any:
+    if any(extent == 0 for extent in x.shape):
+        return apply("log", _sum(apply("exp", x), axes))
     top = _reduce("reduce_max", x, axes)
     kept = tuple(1 if k in axes else e for k, e in enumerate(x.shape))
     shifted = apply("exp", apply("sub", x, reshape_to(top, kept)))
@@ -45,8 +70,8 @@ def _log_sum_exp(x: Operand, axes: tuple[int, ...]) -> Any:
 REDUCTIONS: dict[str, Body] = {
     "ReduceSum": _sum,
     "ReduceMean": _mean,
-    "ReduceMax": partial(_reduce, "reduce_max"),
-    "ReduceMin": partial(_reduce, "reduce_min"),
+    "ReduceMax": partial(_extreme, "reduce_max"),
+    "ReduceMin": partial(_extreme, "reduce_min"),
     "ReduceProd": partial(_reduce, "prod"),
     "ReduceL1": lambda x, axes: _sum(apply("abs", x), axes),
     "ReduceL2": _l2,

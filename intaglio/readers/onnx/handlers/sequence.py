@@ -31,7 +31,10 @@ def sequence_insert(
     call: OnnxCall, sequence: Sequence, element: Operand, position: Operand | None = None
 ) -> Sequence:
     made = _checked(sequence)
-    made.insert(len(made) if position is None else _place(call, position, len(made) + 1), element)
+    (place,) = (len(made),) if position is None else call.ints(position, "the position in the sequence")
+    if not -len(made) <= place <= len(made):
+        raise ShapeError(f"position {place} in a sequence with {len(made)} elements")
+    made.insert(place, element)
     return made
 
 
