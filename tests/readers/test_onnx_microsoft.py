@@ -95,6 +95,22 @@ FUSED = [
         bits=8,
         block_size=16,
     ),
+    microsoft("Inverse", floats(2, 4, 4) + 3 * np.eye(4, dtype=np.float32)[::-1]),
+    microsoft("ExpandDims", floats(2, 3), np.int32(1), weights=(1,)),
+    microsoft("GatherND", floats(2, 3), np.array([[1, 2]])),
+    microsoft("Pad", floats(2, 4), np.array([0, 1, 0, 1]), weights=(1,)),
+    *(
+        microsoft(
+            "GatherBlockQuantized",
+            ints(256, 4, 16).astype(np.uint8),
+            np.array([[1, 2], [0, 3]]),
+            floats(4, 2),
+            *zeros,
+            block_size=16,
+            weights=(0, 2, 3),
+        )
+        for zeros in ((), (ints(256, 4, 1).astype(np.uint8),))
+    ),
 ]
 
 

@@ -223,6 +223,30 @@ MICROSOFT = [
         i8(3),
         num_heads=2,
     ),
+    *(
+        microsoft(
+            "QLinearSoftmax",
+            bytes_(3, 4, 5),
+            f32(0.1),
+            u8(9),
+            f32(1 / 256),
+            u8(0),
+            weights=(1, 2, 3, 4),
+            axis=1,
+            opset=version,
+            slack=1,
+        )
+        for version in (12, 13)
+    ),
+    microsoft("NhwcMaxPool", bytes_(1, 5, 5, 4), kernel_shape=[2, 2]),
+    microsoft(
+        "QLinearConv",
+        *(bytes_(1, 5, 5, 3), f32(0.1), u8(3)),
+        *(bytes_(4, 3, 3, 3), f32(0.01), u8(100)),
+        *(f32(0.3), u8(9), RNG.integers(-9, 9, 4).astype(np.int32)),
+        channels_last=1,
+        weights=(3,),
+    ),
 ]
 
 

@@ -13,8 +13,8 @@ from intaglio.ops.compositions.linear import matmul
 from intaglio.ops.compositions.reduction import mean
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx import quantized as q
-from intaglio.readers.onnx.handlers.movement import normal_axes
-from intaglio.readers.onnx.handlers.pooling import average_pool
+from intaglio.readers.onnx.handlers.pooling import average_pool, max_pool
+from intaglio.readers.onnx.handlers.quantization import qlinear_conv
 from intaglio.readers.onnx.handlers.recurrent import Cell, lstm_gates, run_network
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
@@ -128,8 +128,11 @@ def _unary(
 
 
 def _channels_last(pool: Callable[[OnnxCall, Any], Any], call: OnnxCall, x: Any) -> Any:
-    if not call.attr("channels_last", 0):
-        return pool(call, x)
+    return _behind(pool, call, x) if call.attr("channels_last", 0) else pool(call, x)
+
+
+def _behind(pool: Callable[[OnnxCall, Any], Any], call: OnnxCall, x: Any) -> Any:
+    """A function of images whose channels are the second axis, for those where they are the last."""
     rank = rank_of(x)
     y = pool(call, transpose(x, (0, rank - 1, *range(1, rank - 1))))
     return transpose(y, (0, *range(2, rank), 1))
@@ -153,12 +156,17 @@ UNARY: dict[str, Callable[[OnnxCall, Any], Any]] = {
         _channels_last, lambda _, x: mean(x, tuple(range(2, rank_of(x))), keepdim=True)
     ),
     "QLinearSoftmax": _softmax,
-    "QLinearReduceMean": lambda call, x: mean(
-        x, normal_axes(call.attr("axes"), rank_of(x), "axes"), keepdim=bool(call.attr("keepdims", 1))
-    ),
 }
 for _name, _function in UNARY.items():
     microsoft(_name)(partial(_unary, _function))
+
+
+microsoft("NhwcMaxPool")(partial(_behind, max_pool))
+
+
+@microsoft("QLinearConv")
+def qlinear_conv_any_layout(call: OnnxCall, x: Operand, *operands: Operand) -> Any:
+    return _channels_last(lambda call, x: qlinear_conv(call, x, *operands), call, x)
 
 
 @microsoft("QLinearConcat")
