@@ -26,6 +26,7 @@ from intaglio.readers.onnx.handlers.recurrent import scan
 from intaglio.readers.onnx.registry import Array, OnnxCall, Operand
 from intaglio.shared.errors import ArgumentError, UnsupportedError
 
+MOST_CLASSES = 64  # every two of them are compared
 ROUNDS = 100  # steps of the coupling of probabilities, at most
 
 
@@ -72,6 +73,8 @@ def svm_classifier(call: OnnxCall, x: Operand) -> Any:
     if not sum(sizes):
         scores = matmul(x, coefficients.reshape(len(labels), -1).T.copy()) + rho[0]
         return labelled(prim.argmax(scores, axes=(1,)), labels), transformed(scores, transform)
+    if len(sizes) > MOST_CLASSES:
+        raise UnsupportedError(f"SVMClassifier of {len(sizes)} classes; at most {MOST_CLASSES} are supported")
     vectors = floats(call, "support_vectors").reshape(sum(sizes), -1)
     kernels = kernel(call, x, vectors, call.attr("kernel_type", "LINEAR"))
     pairs = list(itertools.combinations(range(len(sizes)), 2))

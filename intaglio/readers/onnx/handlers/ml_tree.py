@@ -38,6 +38,7 @@ COMPARISONS: tuple[Any, ...] = (
     lambda x, split: prim.eq(x, split),
     lambda x, split: prim.ne(x, split),
 )
+MOST_WEIGHTS = 1 << 26  # numbers in the table of all nodes and targets
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 
 
@@ -127,6 +128,8 @@ def assembled(
     targets: int,
 ) -> Trees:
     """The trees of a list of nodes with splits of a type, and of weights: each of a leaf for a target."""
+    if not 0 < targets <= MOST_WEIGHTS // max(len(nodes), 1):
+        raise UnsupportedError(f"trees of {len(nodes)} nodes for {targets} targets are not supported")
     kind = weights[0][2].dtype if weights else dtype
     table, counts = np.zeros((len(nodes), targets), kind), np.zeros((len(nodes), targets), bool)
     for place, target, weight in weights:

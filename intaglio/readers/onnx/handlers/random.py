@@ -18,13 +18,15 @@ from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
-from intaglio.shared.errors import DTypeError, UnsupportedError
+from intaglio.shared.errors import DTypeError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike
 
 
 def draw_state(call: OnnxCall, shape: tuple[IndexLike, ...], dtype: DType) -> Value:
     """The state of the node's generator, which moves on by a draw of this shape after each call."""
     graph = call.importer.graph
+    if any(isinstance(e, int) and e < 0 for e in shape):
+        raise ShapeError(f"{call.node.op_type}: a draw of {list(shape)} elements")
     if call.importer.frames.nested:
         raise UnsupportedError(
             f"{call.node.op_type}: random numbers in the body of a loop or branch are not supported",
