@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx_cases import Case, assert_agree, case, f32, with_reference, with_runtime
+from onnx_cases import Case, assert_agree, case, f32, merged, with_reference, with_runtime
+
+from intaglio.compile import compile_graph
+from intaglio.readers.onnx import load
 
 X, IMAGE = f32(3, 4, 5) * 2, f32(2, 4, 3, 3)
 C = f32(4)
@@ -87,3 +90,15 @@ def test_layers_agree_with_the_runtime(name: str) -> None:
 
 def test_new_layers_agree_with_the_reference() -> None:
     assert_agree(REFERENCE_ONLY, 24, with_reference)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_asked_for_at_run_time(training: bool) -> None:
+    x, ratio, asked = f32(40, 50), np.array(0.3, np.float32), np.array(training)
+    proto, feeds = merged({"d": case("Dropout", x, ratio, asked, outputs=2)}, 22)
+    program = compile_graph(load(proto), threads=1, opt="fast-compile")
+    y, mask = program.run_arrays(list(feeds.values()))
+    np.testing.assert_allclose(y, np.where(mask, x / np.float32(0.7), 0) if training else x, rtol=1e-6)
+    assert abs(mask.mean() - (0.7 if training else 1)) < 0.05
+    again = program.run_arrays(list(feeds.values()))[1]
+    assert training == bool((again != mask).any())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from intaglio.ops.compositions import random
-from intaglio.ops.compositions.basic import full_like
+from intaglio.ops.compositions.basic import convert, dtype_of, full_like, reshape
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.handlers.random import draw_state
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
@@ -26,12 +28,18 @@ def dropout_7(call: OnnxCall, x: Operand) -> Any:
 def dropout_12(
     call: OnnxCall, x: Operand, ratio: Operand | None = None, training: Operand | None = None
 ) -> Any:
-    if training is None or not bool(call.static(training, "the training mode").reshape(())):
+    """The ratio, and whether it trains at all, may be known only at run time."""
+    training = np.asarray(False) if training is None else training
+    known = isinstance(training, np.ndarray)
+    if isinstance(training, np.ndarray) and not training.any():
         return x, _mask_of_ones(call, x)
-    rate = 0.5 if ratio is None else float(call.static(ratio, "the ratio").reshape(()))
-    if not 0 <= rate < 1:
+    rate = reshape(convert(np.asarray(0.5) if ratio is None else ratio, dtypes.f32), ())
+    if isinstance(rate, np.ndarray) and not 0 <= rate < 1:
         raise ArgumentError(f"Dropout: the ratio is {rate}; it must be at least 0 and below 1")
-    if rate == 0:
-        return x, _mask_of_ones(call, x)
-    mask = random.bernoulli(draw_state(call, x.shape, dtypes.f32), x.shape, 1 - rate)
-    return prim.where(mask, prim.mul(x, 1 / (1 - rate)), 0), mask
+    state = draw_state(call, x.shape, dtypes.f32)
+    mask = prim.not_(random.bernoulli(state, x.shape, rate))
+    y = prim.where(mask, prim.div(x, convert(1 - rate, dtype_of(x))), 0)
+    if known:
+        return y, mask
+    asked = reshape(training, ())
+    return prim.where(asked, y, x), prim.or_(mask, prim.not_(asked))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from intaglio.ops.compositions.basic import axis_of, reshape, static
+from intaglio.ops.compositions.basic import axis_of, constant_like, convert, reshape, static
 from intaglio.ops.compositions.fourier import dft
+from intaglio.ops.compositions.indexing import narrow
 from intaglio.ops.registry import prim
 from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
+from intaglio.shared import dtypes
 from intaglio.shared.errors import ShapeError
 
 WINDOWS = {
@@ -102,24 +105,22 @@ def mel_weight_matrix(
     call: OnnxCall, bins: Operand, length: Operand, rate: Operand, low: Operand, high: Operand
 ) -> Any:
     """Triangles over the places of a spectrum, whose edges are evenly spaced on the mel scale."""
-    count, size, per_second = (
-        int(call.static(v, what).reshape(()))
-        for v, what in ((bins, "the number of bins"), (length, "the length"), (rate, "the sample rate"))
+    count, size = (
+        int(call.static(v, what).reshape(())) for v, what in ((bins, "the bins"), (length, "the length"))
     )
-    first, last = (
-        2595 * np.log10(1 + float(call.static(v, "a frequency").reshape(())) / 700) for v in (low, high)
-    )
-    if count < 0 or size < 1 or per_second < 1 or not np.isfinite([first, last]).all():
-        raise ShapeError(
-            f"MelWeightMatrix: {count} bins from mel {first} to {last}, {size} places at {per_second}"
-        )
+    if count < 1 or size < 1:
+        raise ShapeError(f"MelWeightMatrix: {count} bins of a spectrum of {size} places")
     call.afford(count, size)
-    mels = np.arange(count + 2) * ((last - first) / (count + 2)) + first
-    edges = np.floor((size + 1) * (700 * (10 ** (mels / 2595) - 1)) / per_second).astype(np.int64)
-    place = np.arange(size // 2 + 1)[:, None]
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rising = np.where(centre == left, place == centre, (place - left) / np.maximum(centre - left, 1))
-    falling = (right - place) / np.maximum(right - centre, 1)
-    matrix = np.where((left <= place) & (place <= centre), rising, 0.0)
-    matrix = np.where((centre <= place) & (place < right), falling, matrix)
-    return matrix.astype(_datatype(call))
+    per_second, *limits = (reshape(convert(v, dtypes.f64), ()) for v in (rate, low, high))
+    first, last = (prim.log(limit / 700 + 1) * (2595 / math.log(10)) for limit in limits)
+    mels = constant_like(first, np.arange(count + 2.0)) * ((last - first) / (count + 2)) + first
+    hertz = (prim.exp(mels * (math.log(10) / 2595)) - 1) * 700
+    edges = prim.floor(hertz * (size + 1) / per_second)
+    left, centre, right = (narrow(edges, 0, k, count) for k in range(3))
+    place = constant_like(first, np.arange(size // 2 + 1.0)[:, None])
+    alone = prim.where(prim.eq(place, centre), 1.0, place * 0.0)
+    rising = prim.where(prim.eq(centre, left), alone, (place - left) / prim.max(centre - left, 1))
+    falling = (right - place) / prim.max(right - centre, 1)
+    weight = prim.where(prim.and_(prim.le(left, place), prim.le(place, centre)), rising, 0.0)
+    weight = prim.where(prim.and_(prim.le(centre, place), prim.lt(place, right)), falling, weight)
+    return convert(weight, plain_type(call.attr("output_datatype", TensorProto.FLOAT)))
