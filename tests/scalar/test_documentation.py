@@ -1,4 +1,4 @@
-"""The programs of the document about scalar programs run as written."""
+"""The programs of the document about scalar programs run as written; pieces marked `py` belong to others."""
 
 from __future__ import annotations
 
