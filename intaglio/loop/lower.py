@@ -18,6 +18,7 @@ from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, 
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.memory import touched
+from intaglio.loop.names import identifier, unique_name
 from intaglio.loop.places import buffers_of
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
@@ -42,12 +43,7 @@ class Lowering:
     unread: set[Buffer] = field(default_factory=set)
 
     def unique(self, wanted: str) -> str:
-        name, k = wanted, 0
-        while name in self.names:
-            k += 1
-            name = f"{wanted}_{k}"
-        self.names.add(name)
-        return name
+        return unique_name(wanted, self.names)
 
     def scratch(self, value: Value) -> Slice:
         """A new scratch array for a value."""
@@ -238,7 +234,7 @@ def lower(
         keep_phases: forward, backward and update become separate parts of the driver.
         fusing: False gives every operator a kernel of its own.
     """
-    program = Program(graph.name)
+    program = Program(identifier(graph.name))
     lowering = Lowering(program, target, keep_phases, fusing)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),

@@ -16,6 +16,7 @@ from intaglio.loop import access
 from intaglio.loop.access import Place
 from intaglio.loop.fuse import Fusion, Group
 from intaglio.loop.ir import Alloc, Block, Buffer, For, LoopKind, Slice, Space, Stmt, Store, block
+from intaglio.loop.names import unique_name
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast, where
 from intaglio.ops.movement import flat_index
 from intaglio.shared import dtypes
@@ -87,12 +88,7 @@ class GroupLowering:
         return set(self.group.nodes)
 
     def unique(self, wanted: str) -> str:
-        name, k = wanted, 0
-        while name in self.names:
-            k += 1
-            name = f"{wanted}_{k}"
-        self.names.add(name)
-        return name
+        return unique_name(wanted, self.names)
 
     def param(self, value: Value, shape: Place) -> Buffer:
         """The kernel's parameter for a stored value, seen under a shape."""

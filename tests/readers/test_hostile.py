@@ -19,6 +19,7 @@ from onnx_models import model, node, run_compiled
 
 from intaglio.__main__ import main
 from intaglio.compile import compile_graph
+from intaglio.loop.text import parse_program, print_program
 from intaglio.readers.onnx import load
 from intaglio.readers.onnx.limits import Limits
 from intaglio.shared.errors import FileFormatError, IntaglioError, UnsupportedError
@@ -241,7 +242,10 @@ def test_names_stay_out_of_code_and_paths(tmp_path: Path) -> None:
     inputs = {name: np.full((2,), 0.5, np.float32) for name in NAMES}
     for got in run_compiled(proto, inputs):
         np.testing.assert_allclose(got, np.exp(np.float32([0.5, 1])), rtol=1e-6)
-    folder = compile_graph(load(proto)).export_c(tmp_path / "out")
+    compiled = compile_graph(load(proto))
+    text = print_program(compiled.program)
+    assert print_program(parse_program(text)) == text
+    folder = compiled.export_c(tmp_path / "out")
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert all(re.fullmatch(r"[A-Za-z0-9_.]+", path.name) for path in files)
     assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
