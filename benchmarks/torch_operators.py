@@ -53,7 +53,8 @@ def core_operators() -> list[str]:
 
     def is_core(info: Any) -> bool:
         packet = getattr(torch.ops.aten, info.aten_name or "", None)
-        if packet is None or torch.float32 not in info.supported_dtypes("cpu"):
+        undefined = info.name.startswith(("empty", "new_empty", "resize_"))  # their content means nothing
+        if packet is None or undefined or torch.float32 not in info.supported_dtypes("cpu"):
             return False
         overloads = (getattr(packet, name) for name in packet.overloads())
         return any(torch.Tag.core in overload.tags for overload in overloads)
@@ -128,7 +129,10 @@ def check_gradients(row: Row, results: list[Any], expected: list[Any], leaves: l
     wanted = total(expected)
     if not isinstance(wanted, torch.Tensor):
         return
-    wanted = torch.autograd.grad(wanted, leaves, allow_unused=True)
+    try:
+        wanted = torch.autograd.grad(wanted, leaves, allow_unused=True)
+    except RuntimeError:  # a sample that PyTorch itself cannot differentiate, such as one changed in place
+        return
     try:
         found = torch.autograd.grad(total(results), leaves, allow_unused=True)
         pairs = [(a, b) for a, b in zip(found, wanted, strict=True) if b is not None and a is not None]

@@ -9,7 +9,7 @@ from intaglio.graph.grad import gradient
 from intaglio.ops.compositions import indexing, pooling, resize
 from intaglio.ops.compositions.basic import dtype_of, extent, rank_of, reshape, shape_of
 from intaglio.ops.registry import prim
-from intaglio.readers.torch.handlers.network import batched, sizes, spatial
+from intaglio.readers.torch.handlers.network import batched, grid_sampler, sizes, spatial
 from intaglio.readers.torch.registry import FxCall, aten
 from intaglio.shared.index import IndexLike
 
@@ -97,3 +97,9 @@ def prelu_backward(call: FxCall, g: Any, x: Any, weight: Any) -> Any:
 @aten("log_sigmoid_backward")
 def log_sigmoid_backward(call: FxCall, g: Any, x: Any, buffer: Any) -> Any:
     return g * prim.sigmoid(-x)
+
+
+@aten("grid_sampler_2d_backward", "grid_sampler_3d_backward")
+def grid_sampler_backward(call: FxCall, g: Any, x: Any, grid: Any, mode: int, padding: int, corners: bool,
+                          mask: Sequence[bool]) -> Any:  # fmt: skip
+    return tuple(gradient(call.graph, grid_sampler(call, x, grid, mode, padding, corners), [x, grid], g))

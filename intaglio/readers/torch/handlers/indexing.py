@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,17 +82,47 @@ def index_put(call: FxCall, x: Any, indices: Sequence[Any], values: Any, accumul
 def scatter(call: FxCall, x: Any, dim: int, index: Any, source: Any, reduce: str = "", *,
             include_self: bool = True, **named: Any) -> Any:  # fmt: skip
     name = str(call.node.target)
-    mode = "add" if "scatter_add" in name else _MODES.get(reduce) if reduce else "set"
-    if mode is None or not include_self:
-        raise UnsupportedError(f"scatter with reduce={reduce!r} and include_self={include_self}")
     if rank_of(x) == 0:
-        raise UnsupportedError("scatter into a single number")
-    if not hasattr(source, "type") and not isinstance(source, np.ndarray):
+        found = scatter(call, reshape(x, (1,)), 0, reshape(index, (-1,)), _vector(source), reduce,
+                        include_self=include_self)  # fmt: skip
+        return reshape(found, ())
+    if not hasattr(source, "type"):
         source = call.full(shape_of(index), source, dtype_of(x))
-    else:
-        for axis, extent in enumerate(shape_of(index)):
-            source = indexing.slice_axis(source, axis, 0, extent)
+    for axis, extent in enumerate(shape_of(index)):
+        source = indexing.slice_axis(source, axis, 0, extent)
+    if reduce == "mean":
+        return _scatter_mean(call, x, dim, index, source, include_self)
+    mode = "add" if "scatter_add" in name else _MODES[reduce] if reduce else "set"
+    if not include_self:
+        x = _cleared(call, x, dim, index, mode)
     return indexing.scatter(x, dim, index, source, mode)
+
+
+def _vector(value: Any) -> Any:
+    return reshape(value, (-1,)) if hasattr(value, "type") else value
+
+
+def _cleared(call: FxCall, x: Any, dim: int, index: Any, mode: str) -> Any:
+    """x with the start of the reduction wherever something will be scattered to."""
+    start = {"add": 0.0, "mul": 1.0, "max": -math.inf, "min": math.inf}[mode]
+    return indexing.scatter(x, dim, index, call.full(shape_of(index), start, dtype_of(x)), "set")
+
+
+def _scatter_mean(call: FxCall, x: Any, dim: int, index: Any, source: Any, include_self: bool) -> Any:
+    dtype = dtype_of(x)
+    if not dtype.is_float:
+        raise UnsupportedError("the mean of integers")
+    base = x if include_self else _cleared(call, x, dim, index, "add")
+    total = indexing.scatter(base, dim, index, source, "add")
+    ones = call.full(shape_of(x), 1, dtype)
+    count = indexing.scatter(
+        ones if include_self else _cleared(call, ones, dim, index, "add"),
+        dim,
+        index,
+        call.full(shape_of(index), 1, dtype),
+        "add",
+    )
+    return prim.div(total, count)
 
 
 @aten("index_add")

@@ -314,8 +314,6 @@ def channel_shuffle(call: FxCall, x: Any, groups: int) -> Any:
 @aten("grid_sampler_2d", "grid_sampler_3d", "grid_sampler")
 def grid_sampler(call: FxCall, x: Any, grid: Any, mode: int, padding: int, align_corners: bool) -> Any:
     modes, paddings = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
-    if (modes[mode], paddings[padding]) == ("cubic", "border"):
-        raise UnsupportedError("bicubic sampling with border padding", hint="use bilinear, or zeros")
     return sampling.grid_sample(x, grid, modes[mode], paddings[padding], align_corners)
 
 

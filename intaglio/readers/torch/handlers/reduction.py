@@ -155,6 +155,8 @@ def sort(call: FxCall, x: Any, dim: int = -1, descending: bool = False, **named:
 
 @aten("topk")
 def topk(call: FxCall, x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    if rank_of(x) == 0:
+        return x, reduction.argmax(reshape(x, (1,)), 0)
     return indexing.topk(x, k, dim, largest)
 
 
