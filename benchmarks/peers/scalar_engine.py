@@ -22,6 +22,7 @@ import numpy as np
 from intaglio import datasets, scalar
 from intaglio.native import toolchain
 from intaglio.shared.cache import VARIABLE
+from intaglio.shared.errors import ToolchainError
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import serve
@@ -145,9 +146,16 @@ def compiled() -> None:
     serve(work, units=count)
 
 
+def run() -> None:
+    try:
+        (original if engine == "micrograd" else compiled)()
+    except ToolchainError as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
+
+
 os.sched_setaffinity(0, {int(core)})
 sys.setrecursionlimit(100_000)
 threading.stack_size(512 << 20)
-thread = threading.Thread(target=original if engine == "micrograd" else compiled)
+thread = threading.Thread(target=run)
 thread.start()
 thread.join()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Store, block
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, as_index, where
@@ -120,25 +121,26 @@ class _Listed(Nest):
     listed: tuple[int, Buffer, Buffer]
 
     def _segments(self) -> list[tuple[Segment, list[IndexLike], Callable[[Block], Block]]]:
-        number, rows, count = self.listed
+        number, rows, many = self.listed
         made = super()._segments()
-        place, loop = _over(rows, count)
+        place, loop = _over(rows, many)
         made[number] = (made[number][0], [place], loop)
         return made
 
 
-def _over(rows: Buffer, count: Buffer) -> tuple[IndexLike, Callable[[Block], Block]]:
+def _over(rows: Buffer, many: Buffer) -> tuple[IndexLike, Callable[[Block], Block]]:
     """The row at a place of a list, and the loop over its places."""
     most = rows.shape[0]
     assert isinstance(most, int)
     t = Var("t", 0, most - 1)
-    row = as_index(Read(rows, (var_index(t),), dtypes.i32), 0, most - 1)
-    stop = as_index(Read(count, (0,), dtypes.i32), 0, most)
+    held = Buffer("k", dtypes.i32, (), space="register")
+    row = Store(held, (), Read(rows, (var_index(t),), dtypes.i32))
+    stop = as_index(Read(many, (0,), dtypes.i32), 0, most)
 
     def loop(body: Block) -> Block:
-        return block(For(t, stop, body))
+        return block(For(t, stop, block(Alloc(held), row, body)))
 
-    return row, loop
+    return as_index(Read(held, (), dtypes.i32), 0, most - 1), loop
 
 
 class _Builder:
@@ -248,7 +250,7 @@ class _Builder:
         """The next sample's sums over inputs that are not 0."""
         segments = [Segment(s.count, s.templates) for s in self.joined.segments]
         plain = Body(self.joined.value, tuple(segments), self.joined.slots)
-        nest = _Listed(plain, self.domain, self.nest.target, self.nest.rate, self.nest.numbers)
+        nest = _Listed(plain, self.domain, self.nest.target, self.nest.rate, count(1))
         nest.listed = (self.slots.segment, self.next_rows, self.next_count)
         doc = (f"{self.names[1]} where {self.walk(self.slots.new).buffer.name} is not 0",)
         return kernel_of(f"{self.names[1]}_rows", nest.build(), doc)
