@@ -1,7 +1,7 @@
 """Rows of weights whose input is zero are left alone, where that changes no bit.
 
-A picture is mostly paper. Where an input is 0 its weights' update subtracts 0 and its terms add 0. Both can be
-left out if nothing is infinite, NaN, or a zero with the wrong sign:
+A picture is mostly paper. Where an input is 0 its weights' update subtracts 0 and its terms add 0. Both can
+be left out if nothing is infinite, NaN, or a zero with the wrong sign:
 
 * `w - lr * (0 + 0 * d)` is w when d is finite and lr is positive and finite;
 * `z + w * 0` is z when w is finite and z is not -0, which a sum that does not start with -0 never becomes.
