@@ -367,6 +367,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the ledger, do not write it")
     parser.add_argument("--jobs", type=int, default=min(multiprocessing.cpu_count(), 8))
     parser.add_argument("--opt", default="fast-compile", help="fast-compile or default")
+    parser.add_argument("--small", action="store_true", help="without real models")
     parser.add_argument("--every", type=int, default=1, help="only every N-th test")
     options = parser.parse_args()
     started = time.perf_counter()
@@ -379,10 +380,12 @@ def run_all(options: argparse.Namespace, started: float) -> int:
     """Run what the options select; returns the exit status."""
     tests = collect()
     names = sorted(name for name in tests if re.search(options.filter, name))[:: options.every]
+    if options.small:
+        names = [name for name in names if tests[name].url is None]
     names.sort(key=lambda name: tests[name].url is None)
     if not options.interpret:
         extension()
-    whole = not options.filter and options.every == 1
+    whole = not options.filter and not options.small and options.every == 1
     rows = []
     for row in Runner(tests, options.jobs, options.interpret, options.opt).run(names):
         rows.append(row)

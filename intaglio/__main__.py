@@ -270,6 +270,34 @@ def bench(
 
 
 @app.command()
+def explain(
+    model: Model,
+    rounds: Annotated[int, typer.Option(help="Samples to take.", min=1)] = 30,
+    opt_level: OptLevel = 3,
+    most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
+) -> None:
+    """Show where a model's time goes: each kernel beside the machine's limits, and what was not fused."""
+    from intaglio.view.explain import HEADER
+    from intaglio.view.explain import explain as explained
+
+    graph = load_model(model)
+    compiled = compile_graph(graph, threads=1, opt_level=opt_level)
+    with console.status("timing"):
+        found = explained(compiled, gather_inputs(graph, None), rounds)
+    table = Table(*HEADER)
+    for row in found.rows(most):
+        table.add_row(*row)
+    console.print(table)
+    limits = ", ".join(f"{rate / 1e9:.0f} GB/s" for _, rate in found.roof.bandwidth)
+    console.print(
+        f"{found.seconds * 1e3:.3f} ms in {len(found.kernels)} kernels; one core of this machine: "
+        f"{found.roof.flops / 1e9:.0f} GFLOP/s, {limits} from L1, L2, memory"
+    )
+    for reason in found.refused:
+        console.print(reason, highlight=False)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine offers: compilers, headers, cache, optional packages."""
     from intaglio.native.doctor import diagnose

@@ -215,7 +215,9 @@ class _Search:
         return any(one.relative > self.tolerance for one in found)
 
     def _differences(self, node: onnx.NodeProto, got: Arrays) -> tuple[Difference, ...]:
-        pairs = [(name, got.get(isolate.separated(name))) for name in node.output if name in self.seen]
+        used = isolate.used_in(self.model)
+        names = [name for name in node.output if name in self.seen and name in used]
+        pairs = [(name, got.get(isolate.separated(name))) for name in names]
         return tuple(difference(name, self.seen[name], array) for name, array in pairs if array is not None)
 
     def _passes(self) -> Culprit | None:

@@ -224,6 +224,8 @@ def flags(toolchain: Toolchain, target: Target, opt: str = "default", *, exact: 
         "zig": ["-fno-sanitize=undefined"],
         "tcc": [],
     }
+    if "avx2" in target.features:  # tuned for some machines, gcc contracts wide vectors but not narrow ones
+        own["gcc"] += ["--param", "avoid-fma-max-bits=0"]
     return [*common, *own[toolchain.kind], *machine]
 
 

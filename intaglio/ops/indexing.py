@@ -23,8 +23,8 @@ Ints = tuple[int, ...]
 
 
 def bounded_index(value: Expr, extent: IndexLike) -> IndexLike:
-    """An index read at run time: negative ones count from the end, and it is clamped into the axis, so that
-    memory outside is never touched. Of an axis that may be empty, the first place is read: there is memory."""
+    """An index read at run time: negative ones count from the end, and it is clamped into the axis so that
+    memory outside is never touched. Of an axis that may be empty the first place is read: there is memory."""
     if isinstance(value, IndexValue):
         lowest = interval(value.index)[0]
         if lowest is not None and lowest >= 0:

@@ -136,6 +136,11 @@ class Pool:
                 if time.monotonic() - seen > DEAD and not pipe.poll():
                     process.kill()
 
+    def report(self, seconds: float) -> None:
+        """Print how many inputs there were, and what became of them."""
+        print(f"{sum(self.counts.values())} inputs in {seconds:.0f} s: {dict(self.counts)}")
+        print(f"{dict(self.causes.most_common(30))}", flush=True)
+
     def receive(self, pipe: Connection) -> None:
         process, numbers, last, _ = self.running[pipe]
         try:
@@ -172,9 +177,11 @@ def main() -> None:
     pool, started = Pool(given.out, given.quick), time.monotonic()
     for k in range(given.workers):
         pool.start(range(given.seed + k, given.seed + given.inputs, given.workers))
-    pool.run()
-    print(f"{sum(pool.counts.values())} inputs in {time.monotonic() - started:.0f} s: {dict(pool.counts)}")
-    print(f"{dict(pool.causes.most_common(30))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        pool.run()
+    finally:
+        pool.report(time.monotonic() - started)
     sys.exit(1 if pool.findings else 0)
 
 

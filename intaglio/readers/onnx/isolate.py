@@ -126,6 +126,13 @@ def reads_of(node: onnx.NodeProto) -> list[str]:
     return list(found)
 
 
+def used_in(model: onnx.ModelProto) -> set[str]:
+    """The names that something reads: nodes, and whoever runs the model."""
+    return {name for node in model.graph.node for name in reads_of(node)} | {
+        o.name for o in model.graph.output
+    }
+
+
 def alone(
     model: onnx.ModelProto,
     nodes: Sequence[onnx.NodeProto],

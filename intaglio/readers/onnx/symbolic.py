@@ -71,7 +71,8 @@ def apply_symbolic(graph: Graph, name: str, operands: tuple[Operand, ...]) -> An
         if made is not None:
             return made
     if name == "where" and all(isinstance(x, np.ndarray) for x in operands) and operands[0].dtype == bool:
-        return tidy(np.where(*operands))  # type: ignore[call-overload]
+        condition, *values = (np.asarray(x) for x in operands)
+        return tidy(np.where(condition, values[0], values[1]))
     lifted = [shape_value(graph, x) if is_symbolic(x) else x for x in operands]  # type: ignore[arg-type]
     return lookup(name)(*lifted)
 

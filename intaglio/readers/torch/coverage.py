@@ -9,22 +9,23 @@ import torch
 from torch._decomp import core_aten_decompositions
 
 from intaglio.readers.torch.handlers.creation import random
-from intaglio.readers.torch.registry import find_handler, known_operators
+from intaglio.readers.torch.registry import find_handler
 from intaglio.shared.errors import UnsupportedError
 
 NATIVE, DECOMPOSED, MISSING = "native", "by decomposition", "not yet"
 
 
 def coverage() -> dict[str, str]:
-    """Every operator of the core ATen opset, and every other one with a handler: how it is taken."""
+    """Every operator of the core ATen opset: how it is taken."""
     decomposed = {str(overload) for overload in core_aten_decompositions()}
     found: dict[str, str] = {}
-    for name in sorted({*torch.ops.aten, *(n.partition(".")[0] for n in known_operators())}):
-        packet = getattr(torch.ops.aten, name, None)
-        for overload_name in packet.overloads() if packet is not None else ():
-            overload = getattr(packet, overload_name)
-            if torch.Tag.core in overload.tags:
-                found[str(overload).removeprefix("aten.")] = status(str(overload), decomposed)
+    for name in sorted(torch._C._dispatch_get_all_op_names()):  # "aten::add.Tensor"
+        space, _, full = name.partition("::")
+        packet_name, _, overload_name = full.partition(".")
+        packet = getattr(torch.ops.aten, packet_name, None) if space == "aten" else None
+        overload = getattr(packet, overload_name or "default", None)
+        if overload is not None and torch.Tag.core in overload.tags:
+            found[str(overload).removeprefix("aten.")] = status(str(overload), decomposed)
     return found
 
 

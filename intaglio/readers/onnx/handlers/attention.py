@@ -182,7 +182,7 @@ def attention(
     scale = call.attr("scale")
     scale = 1 / math.sqrt(static(q.shape[3], "Attention")) if scale is None else scale
     mask = _mask_of(call, q, k.shape[2], attn_mask, past_key, lengths)
-    kept: list[Any] = [attention_scores(prim.mul(q, math.sqrt(scale)), prim.mul(k, math.sqrt(scale)))]
+    kept: list[Any] = [_scaled_scores(q, k, scale)]
     cap = call.attr("softcap", 0.0)
     kept.append(prim.tanh(kept[0] / cap) * cap if cap > 0 else kept[0])
     kept.append(mask.apply(kept[1]))
@@ -195,6 +195,15 @@ def attention(
         v if call.wants(2) else None,
         None if shown is None else convert(shown, dtype),
     )
+
+
+def _scaled_scores(q: Any, k: Any, scale: float) -> Any:
+    """Scores times the scale, by which queries are multiplied; in narrow types, where products could
+    overflow, queries and keys both by its root."""
+    if dtype_of(q).arithmetic == dtype_of(q):
+        return attention_scores(prim.mul(q, scale), k)
+    root = math.sqrt(scale)
+    return attention_scores(prim.mul(q, root), prim.mul(k, root))
 
 
 def _probabilities(call: OnnxCall, scores: Any, mask: Mask, dtype: dtypes.DType) -> Any:

@@ -94,7 +94,7 @@ def concat(call: OnnxCall, *inputs: Operand) -> Any:
     axis = call.required("axis")
     axis = axis + len(inputs[0].shape) if axis < 0 else axis
     if is_symbolic(*inputs):
-        call.afford(sum(int(np.prod(x.shape)) for x in inputs))
+        call.afford(sum(int(np.asarray(x, object).size) for x in inputs))
         return np.concatenate([np.asarray(x, object) for x in inputs], axis)
     return inputs[0] if len(inputs) == 1 else lookup("concat")(*inputs, axis=axis)
 

@@ -41,7 +41,7 @@ def _extreme(name: str, x: Operand, axes: tuple[int, ...]) -> Any:
 def _limits(dtype: DType) -> tuple[Any, Any]:
     if dtype.is_float:
         return -np.inf, np.inf
-    limits = np.iinfo(dtype.numpy)
+    limits = np.iinfo(np.dtype(dtype.numpy).name)
     return limits.min, limits.max
 
 
