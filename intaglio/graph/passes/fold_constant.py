@@ -78,8 +78,9 @@ def _foldable(node: Node) -> bool:
 def _bytes(value: Value) -> int | None:
     """Size of a value, None when it is symbolic or too big to compute here."""
     size = value.type.size
-    known = isinstance(size, int) and size * value.dtype.size <= MAX_COMPUTED_BYTES
-    return size * value.dtype.size if known and isinstance(size, int) else None
+    if not isinstance(size, int) or not all(isinstance(extent, int) for extent in value.shape):
+        return None
+    return size * value.dtype.size if size * value.dtype.size <= MAX_COMPUTED_BYTES else None
 
 
 def _frontier(graph: Graph, weights: dict[Value, int]) -> set[Node]:
