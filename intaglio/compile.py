@@ -27,6 +27,7 @@ from intaglio.loop.fuse import Decision
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory
+from intaglio.loop.recipes.anchor import ACCURACIES, Accuracy
 from intaglio.loop.share import share_kernels
 from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
@@ -52,8 +53,11 @@ class Settings:
     toolchain: str | None = None
     opt: str = "default"
     keep_phases: bool = False
+    accuracy: Accuracy = "standard"
 
     def __post_init__(self) -> None:
+        if self.accuracy not in ACCURACIES:
+            raise ArgumentError(f"accuracy is {self.accuracy!r}", hint=f"use one of {', '.join(ACCURACIES)}")
         if self.opt_level not in (0, 1, 2, 3):
             raise ArgumentError(f"opt_level is {self.opt_level!r}, expected 0, 1, 2 or 3")
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
@@ -74,6 +78,7 @@ class Settings:
             "opt_level": self.opt_level,
             "disabled_passes": list(self.disabled_passes),
             "keep_phases": self.keep_phases,
+            "accuracy": self.accuracy,
         }
 
 
@@ -122,7 +127,11 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     graph = optimise(graph, settings, seconds=seconds)
     started = time.perf_counter()
     program, decisions = lower(
-        graph, target, keep_phases=settings.keep_phases, fusing=settings.runs("FuseOps")
+        graph,
+        target,
+        keep_phases=settings.keep_phases,
+        fusing=settings.runs("FuseOps"),
+        accuracy=settings.accuracy,
     )
     program = share_kernels(program)
     seconds["Lower"] = time.perf_counter() - started
@@ -153,6 +162,7 @@ def compile_graph(
     toolchain: str | None = None,
     opt: str = "default",
     keep_phases: bool = False,
+    accuracy: Accuracy = "standard",
 ) -> Compiled:
     """Compile a graph.
 
@@ -163,8 +173,12 @@ def compile_graph(
         toolchain: a C compiler's name or command; default the best there is.
         opt: `default`, or `fast-compile` for the shortest time until it runs.
         keep_phases: keep forward, backward and update of a training step as separate entry points.
+        accuracy: `high` sums products as they are written, in any order; `standard` also uses formulas that
+            round no worse on data of one size (Winograd's, tiles of 2 by 2); `relaxed` also some that lose
+            about a decimal digit (tiles of 4 by 4).
     """
-    settings = Settings(target, threads, opt_level, tuple(disabled_passes), toolchain, opt, keep_phases)
+    disabled = tuple(disabled_passes)
+    settings = Settings(target, threads, opt_level, disabled, toolchain, opt, keep_phases, accuracy)
     return finish(lower_graph(graph, settings), source_graph=graph)
 
 
@@ -201,6 +215,7 @@ def compile(
     disabled_passes: Iterable[str] = (),
     toolchain: str | None = None,
     opt: str = "default",
+    accuracy: Accuracy = "standard",
 ) -> Any:
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
 
@@ -223,6 +238,7 @@ def compile(
         "disabled_passes": tuple(disabled_passes),
         "toolchain": toolchain,
         "opt": opt,
+        "accuracy": accuracy,
     }
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
         from intaglio.specialised import compile_onnx

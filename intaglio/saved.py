@@ -66,6 +66,7 @@ def load(path: str | Path) -> Compiled:
         threads=settings["threads"],
         disabled_passes=settings["disabled_passes"],
         keep_phases=settings["keep_phases"],
+        accuracy=settings["accuracy"],
     )
 
 

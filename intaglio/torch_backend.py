@@ -21,7 +21,7 @@ from intaglio.compiled import Compiled
 from intaglio.readers.torch.arrays import array_of, tensor_of
 from intaglio.readers.torch.fx import FxProgram, read_fx
 
-SETTINGS = ("threads", "opt_level", "toolchain", "opt")
+SETTINGS = ("threads", "opt_level", "toolchain", "opt", "accuracy")
 
 
 def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) -> Callable[..., Any]:

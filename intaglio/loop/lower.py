@@ -20,6 +20,7 @@ from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.memory import touched
 from intaglio.loop.names import identifier, unique_name
 from intaglio.loop.places import buffers_of
+from intaglio.loop.recipes.anchor import Accuracy
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
 from intaglio.shared.index import Index, Var, upper
@@ -37,6 +38,7 @@ class Lowering:
     target: Target
     keep_phases: bool = False
     fusing: bool = True
+    accuracy: Accuracy = "standard"
     decisions: list[Decision] = field(default_factory=list)
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -145,7 +147,7 @@ class Lowering:
         notes: tuple[str, ...] = ()
         extra: tuple[Buffer, ...] = ()
         if group.kind == "anchor":
-            body, notes, extra = lower_anchor(lowering, self.target)
+            body, notes, extra = lower_anchor(lowering, self.target, self.accuracy)
         else:
             body = tidy(lower_rows(lowering, self.target))
         return [self.finish_kernel(group, lowering, body, notes, extra)]
@@ -226,16 +228,22 @@ def describe(group: Group) -> tuple[str, ...]:
 
 
 def lower(
-    graph: Graph, target: Target, *, keep_phases: bool = False, fusing: bool = True
+    graph: Graph,
+    target: Target,
+    *,
+    keep_phases: bool = False,
+    fusing: bool = True,
+    accuracy: Accuracy = "standard",
 ) -> tuple[Program, list[Decision]]:
     """Lower a verified graph to a program whose scratch arrays have no place in memory yet.
 
     Args:
         keep_phases: forward, backward and update become separate parts of the driver.
         fusing: False gives every operator a kernel of its own.
+        accuracy: which formulas recipes may use.
     """
     program = Program(identifier(graph.name))
-    lowering = Lowering(program, target, keep_phases, fusing)
+    lowering = Lowering(program, target, keep_phases, fusing, accuracy)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),

@@ -16,7 +16,7 @@ from intaglio.loop.lower_group import (
     total_work,
     worth_threads,
 )
-from intaglio.loop.recipes.anchor import Anchor
+from intaglio.loop.recipes.anchor import Accuracy, Anchor
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index
@@ -24,18 +24,18 @@ from intaglio.shared.target import Target
 
 
 def lower_anchor(
-    lowering: GroupLowering, target: Target
+    lowering: GroupLowering, target: Target, accuracy: Accuracy
 ) -> tuple[Block, tuple[str, ...], tuple[Buffer, ...]]:
     """The nest of an anchor group, how it was scheduled, and the scratch arrays it asks for."""
     anchor = lowering.group.anchor
     assert anchor is not None
-    nest = recipes.lower_anchor(_describe(lowering, anchor), target)
+    nest = recipes.lower_anchor(_describe(lowering, anchor, accuracy), target)
     if nest is not None:
         return nest.body, nest.notes, nest.scratch
     return tidy(_plain_nest(lowering, anchor)), ("plain nest",), ()
 
 
-def _describe(lowering: GroupLowering, anchor: Node) -> Anchor:
+def _describe(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:
     """The anchor as recipes see it."""
     return Anchor(
         op=anchor.op.name,
@@ -44,6 +44,7 @@ def _describe(lowering: GroupLowering, anchor: Node) -> Anchor:
         result=anchor.outputs[0].type,
         finish=lambda index, acc: finish(lowering, anchor, index, acc),
         taken=frozenset(lowering.names),
+        accuracy=accuracy,
     )
 
 

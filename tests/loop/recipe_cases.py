@@ -11,7 +11,7 @@ import numpy as np
 from intaglio.loop.eval import evaluate
 from intaglio.loop.ir import Buffer, Call, Kernel, Program, Slice, Stmt, Store, block
 from intaglio.loop.recipes import lower_anchor
-from intaglio.loop.recipes.anchor import Anchor
+from intaglio.loop.recipes.anchor import Accuracy, Anchor
 from intaglio.loop.spec import verify
 from intaglio.ops.expr import Expr, Read
 from intaglio.ops.registry import lookup
@@ -51,13 +51,21 @@ def program_of(
     target: Target,
     finish: Finish | None = None,
     extra: tuple[Buffer, ...] = (),
+    accuracy: Accuracy = "standard",
 ) -> Program | None:
     """One kernel made by the recipe for an operator; None when the recipe leaves it to plain loops."""
     inputs = [Buffer(name, t.dtype, t.shape, "input") for name, t in zip("abcd", operands, strict=False)]
     result = lookup(op).infer(operands, attrs)[0]
     out = Buffer("y", result.dtype, result.shape, "output")
     store: Finish = finish or (lambda y, index, acc: [Store(y, index, acc)])
-    anchor = Anchor(op, attrs, tuple(map(Stored, inputs)), result, lambda index, acc: store(out, index, acc))
+    anchor = Anchor(
+        op,
+        attrs,
+        tuple(map(Stored, inputs)),
+        result,
+        lambda index, acc: store(out, index, acc),
+        accuracy=accuracy,
+    )
     nest = lower_anchor(anchor, target)
     if nest is None:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from intaglio.shared.index import IndexLike, variable
 from intaglio.shared.types import TensorType
 
 Place = tuple[IndexLike, ...]
+Accuracy = Literal["high", "standard", "relaxed"]
+"""How a recipe may compute: sums of products as they are written, in any order (`high`); also other formulas
+that round no worse (`standard`); also some that lose a decimal digit (`relaxed`)."""
+ACCURACIES: tuple[Accuracy, ...] = get_args(Accuracy)
 
 
 class Operand(Protocol):
@@ -55,6 +59,7 @@ class Anchor:
     result: TensorType
     finish: Callable[[Place, Expr], list[Stmt]]
     taken: frozenset[str] = frozenset()
+    accuracy: Accuracy = "standard"
 
     @property
     def combine(self) -> Combine:

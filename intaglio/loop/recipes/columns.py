@@ -10,7 +10,7 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, turn, unroll
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
@@ -157,15 +157,7 @@ class ColumnTiles:
         )
 
         def each(body: Callable[[IndexLike, IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
-            return unroll(
-                self.names["i1"],
-                rows,
-                lambda i: unroll(
-                    self.names["j1"],
-                    group.vectors,
-                    lambda j: lanes(self.names["lane"], group.lanes, lambda lane: body(i, j, lane)),
-                ),
-            )
+            return tile(self.names, rows, group, body)
 
         def at(env: Env, i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
             column = number * group.width + (j * group.lanes + lane + group.start)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from intaglio.loop.ir import Block, Buffer, Stmt, Store
-from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
+from intaglio.loop.recipes.anchor import Accuracy, Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
@@ -15,12 +15,17 @@ from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.nests import Names, loop
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
+from intaglio.loop.recipes.winograd import WinogradTiles
+from intaglio.loop.recipes.winograd_transforms import F2, F4, Transform
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
 WRITTEN_OUT = 96
 """Taps and planes along strided axes; image tiles write each one out, so that many make long code."""
+
+
+TRANSFORMS: dict[Accuracy, tuple[Transform, ...]] = {"high": (), "standard": (F2,), "relaxed": (F2, F4)}
 
 
 def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
@@ -43,10 +48,12 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
         return _contraction(anchor, geometry, target)
     if long:
         return None
-    plans: list[ImageTiles] = [
+    plans: list[ImageTiles | WinogradTiles] = [
         WideTiles(anchor, geometry, target, lanes_),
         TurnedTiles(anchor, geometry, target, lanes_),
     ]
+    if WinogradTiles.fits(geometry, lanes_):
+        plans += [WinogradTiles(anchor, geometry, target, lanes_, t) for t in TRANSFORMS[anchor.accuracy]]
     return min(plans, key=lambda plan: plan.cycles).nest()
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.images import Image, Window
-from intaglio.loop.recipes.nests import Names, between, lanes, loop, parallel, unroll
-from intaglio.loop.recipes.tiles import panels
+from intaglio.loop.recipes.nests import Names, between, loop, parallel
 from intaglio.ops.expr import Expr
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.target import Target
@@ -186,24 +185,3 @@ class ImageTiles:
             window.kernel,
             lambda r: self.over_taps(body, outer, (*taps, r)),
         )
-
-    def over_lanes(self, extent: int, body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
-        """All places of a row as vectors, narrower ones at the end."""
-        names = self.names
-        return [
-            s
-            for panel in panels(extent, 4, self.lanes)
-            for s in loop(
-                names["x0"],
-                panel.count,
-                lambda number: unroll(
-                    names["x1"],
-                    panel.vectors,
-                    lambda j: lanes(
-                        names["lane"],
-                        panel.lanes,
-                        lambda lane: body(number * panel.width + (j * panel.lanes + lane + panel.start)),
-                    ),
-                ),
-            )
-        ]

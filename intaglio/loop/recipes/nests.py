@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from intaglio.loop.ir import Block, For, LoopKind, Stmt, block
 from intaglio.loop.lower_group import worth_threads
+from intaglio.loop.recipes.tiles import Panels, panels
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Body = Callable[[IndexLike], Sequence[Stmt]]
@@ -78,6 +79,46 @@ def lanes(name: str, extent: int, body: Body) -> list[Stmt]:
 def unroll(name: str, extent: int, body: Body) -> list[Stmt]:
     """A loop that is written out."""
     return loop(name, extent, body, "unroll")
+
+
+def along_lanes(names: Names, extent: int, width: int, body: Body) -> list[Stmt]:
+    """All of `0 .. extent - 1` as vectors of `width` lanes, narrower ones at the end."""
+    return [
+        s
+        for panel in panels(extent, 4, width)
+        for s in loop(
+            names["x0"],
+            panel.count,
+            lambda number: unroll(
+                names["x1"],
+                panel.vectors,
+                lambda j: lanes(
+                    names["lane"],
+                    panel.lanes,
+                    lambda lane: body(number * panel.width + (j * panel.lanes + lane + panel.start)),
+                ),
+            ),
+        )
+    ]
+
+
+def tile(
+    names: Names,
+    rows: int,
+    panel: Panels,
+    body: Callable[[IndexLike, IndexLike, IndexLike], Sequence[Stmt]],
+    row: str = "i1",
+) -> list[Stmt]:
+    """A register tile, written out: `body(row, vector, lane)` for `rows` rows of a panel's vectors."""
+    return unroll(
+        names[row],
+        rows,
+        lambda i: unroll(
+            names["j1"],
+            panel.vectors,
+            lambda j: lanes(names["lane"], panel.lanes, lambda lane: body(i, j, lane)),
+        ),
+    )
 
 
 def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:

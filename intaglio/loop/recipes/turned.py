@@ -16,7 +16,7 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Array, ImageTiles
-from intaglio.loop.recipes.nests import lanes, loop, stepped, turn, unroll
+from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile, turn
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Read
 from intaglio.ops.movement import flat_index
@@ -168,7 +168,11 @@ class TurnedTiles(ImageTiles):
             ),
             Alloc(back),
             *turn(names, width, self.width, lambda o, x: Store(back, (o, x), Read(line, (x, o), dtype))),
-            *loop(names["o1"], width, lambda o: self.over_lanes(self.width, lambda x: element(o, x))),
+            *loop(
+                names["o1"],
+                width,
+                lambda o: along_lanes(names, self.width, self.lanes, lambda x: element(o, x)),
+            ),
         ]
 
     def panel(
@@ -188,15 +192,7 @@ class TurnedTiles(ImageTiles):
         acc = Buffer(names.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
 
         def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
-            return unroll(
-                names["i1"],
-                rows,
-                lambda i: unroll(
-                    names["j1"],
-                    panel.vectors,
-                    lambda j: lanes(names["lane"], panel.lanes, lambda lane: [body(i, j, lane)]),
-                ),
-            )
+            return tile(names, rows, panel, lambda i, j, lane: [body(i, j, lane)])
 
         def at(j: IndexLike, lane: IndexLike) -> IndexLike:
             return j * panel.lanes + lane

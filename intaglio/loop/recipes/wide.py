@@ -14,7 +14,7 @@ from math import prod
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, ImageTiles
-from intaglio.loop.recipes.nests import lanes, loop, stepped, unroll
+from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Read
 from intaglio.shared.index import IndexLike
@@ -132,15 +132,7 @@ class WideTiles(ImageTiles):
         acc = Buffer(self.names.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
 
         def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
-            return unroll(
-                self.names["o1"],
-                rows,
-                lambda i: unroll(
-                    self.names["j1"],
-                    panel.vectors,
-                    lambda j: lanes(self.names["lane"], panel.lanes, lambda lane: [body(i, j, lane)]),
-                ),
-            )
+            return tile(self.names, rows, panel, lambda i, j, lane: [body(i, j, lane)], "o1")
 
         def column(j: IndexLike, lane: IndexLike) -> IndexLike:
             return number * panel.width + (j * panel.lanes + lane + panel.start)
@@ -186,7 +178,9 @@ class WideTiles(ImageTiles):
         def along(i: IndexLike, place: Place) -> list[Stmt]:
             axis = len(place)
             if axis == len(extents) - 1:
-                return self.over_lanes(extents[axis], lambda last: element(i, (*place, last)))
+                return along_lanes(
+                    self.names, extents[axis], self.lanes, lambda last: element(i, (*place, last))
+                )
             return loop(self.names[SPATIAL[axis]], extents[axis], lambda p: along(i, (*place, p)))
 
         return loop(self.names["o1"], rows, lambda i: along(i, ()))

@@ -1,0 +1,405 @@
+"""Winograd's minimal filtering: windows of 3 by 3 with fewer multiplications.
+
+A tile of `m` by `m` results needs `n * n` products per pair of channels, `n = m + 2`, instead of `9 * m * m`:
+both the tile's source and the weights are transformed (`B' d B` and `G g G'`), multiplied frequency by
+frequency, which is `n * n` matrix products over the channels, and transformed back (`A' M A`). Source:
+Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
+
+Lanes run along channels everywhere: the padded source is turned to [row][column][channel] first, and
+finished rows are turned back before they go through the epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
+from intaglio.loop.recipes.anchor import Anchor, Nest
+from intaglio.loop.recipes.geometry import Array, Geometry
+from intaglio.loop.recipes.nests import (
+    Names,
+    along_lanes,
+    between,
+    lanes,
+    loop,
+    parallel,
+    stepped,
+    tile,
+    turn,
+)
+from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.loop.recipes.winograd_transforms import Matrix, Transform, combine
+from intaglio.ops.expr import Const, Expr, Read
+from intaglio.shared.index import IndexLike, minimum, upper
+from intaglio.shared.target import Target
+
+SPARED = 2  # registers that compilers want for the loops
+TURN_CYCLES = 1.0  # to turn an element
+TRANSFORM_CYCLES = 2.5  # per frequency of a vector of channels, both ways each
+FAR_BYTES = 8.0  # per cycle, of weights that do not stay in the second cache
+ROWS = 32  # tiles of a chunk, whose products stay near
+
+
+@dataclass
+class WinogradTiles:
+    """One way to run a convolution, or the image gradient of one, of 3 by 3 taps at every place."""
+
+    anchor: Anchor
+    geometry: Geometry
+    target: Target
+    lanes: int
+    transform: Transform
+
+    @staticmethod
+    def fits(geometry: Geometry, lanes: int) -> bool:
+        """Whether the convolution is of this kind, and has channels enough for vectors of them."""
+        plain = all(
+            (w.kernel, w.stride, w.dilation, w.spread) == (3, 1, 1, 1) and w.low >= 0
+            for w in geometry.windows
+        )
+        return plain and len(geometry.windows) == 2 and min(geometry.ins, geometry.outs) >= lanes
+
+    def __post_init__(self) -> None:
+        g, m = self.geometry, self.transform.tile
+        self.names = Names(self.anchor.names)
+        self.down, self.across = (-(-w.out // m) for w in g.windows)
+        self.batch = self.anchor.result.shape[0]
+        self.points = self.transform.frequencies**2
+        self.chunk = max(1, min(self.down, ROWS // self.across))
+        spared = replace(self.target, registers=self.target.registers - SPARED)
+        tiles = self.chunk * self.across
+        *self.tile, self.chunk_cycles = best_tile(tiles, g.outs, g.ins, self.lanes, spared)
+        row = self.points * self.across * g.ins * self.anchor.dtype.size
+        self.whole = self.batch == 1 and g.groups == 1 and row * self.down <= self.target.l2
+        self.block = self.down if self.whole else max(1, min(self.down, self.target.l2 // 4 // row))
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles of one group of one image."""
+        g = self.geometry
+        vectors = (g.ins + g.outs) / self.lanes * self.down * self.across
+        elements = (
+            g.ins * g.windows[0].size * g.windows[1].size + g.outs * g.windows[0].out * g.windows[1].out
+        )
+        weights = self.points * g.ins * g.outs * self.anchor.dtype.size
+        far = weights * -(-self.down // self.block) / FAR_BYTES if weights > self.target.l2 // 2 else 0.0
+        made = 0.0 if g.data is not None else 3 * weights / self.anchor.dtype.size / (upper(self.batch) or 64)
+        products = self.points * self.chunk_cycles * self.down / self.chunk
+        return products + vectors * self.points * TRANSFORM_CYCLES + elements * TURN_CYCLES + far + made
+
+    def nest(self) -> Nest:
+        """Source and weights transformed, products, results transformed back, block by block."""
+        g, names, dtype = self.geometry, self.names, self.anchor.dtype
+        self.panels = panels(g.outs, self.tile[1], self.lanes)
+        self.weights = {panel: self.weight_buffer(panel) for panel in self.panels}
+        m = self.transform.tile
+        shape = (self.batch, g.groups, self.down * m + 2, self.across * m + 2, g.ins)
+        self.image = Buffer(names.fresh("image"), dtype, shape, "scratch")
+        before = [] if g.data is not None else [s for panel in self.panels for s in self.turn_weights(panel)]
+        tiles = (self.points, self.block * self.across, g.ins)
+        source = Buffer(
+            names.fresh("source"), dtype, tiles, *(("scratch",) if self.whole else ("local", "stack"))
+        )
+        body = [
+            *before,
+            *self.over_images(self.fill),
+            *self.over_images(lambda n, k: self.blocks(source, n, k)),
+        ]
+        scratch = (*self.weights.values(), self.image, *((source,) if self.whole else ()))
+        independent = {names[name] for name in ("n", "g", "b0", "j0", "y", "r0")}
+        work = 2 * (upper(self.batch) or 64) * g.groups * g.outs * g.ins * 9 * self.down * self.across * m * m
+        when = " when compiling" if g.data is not None else ""
+        notes = (
+            f"Winograd F({m}x{m}, 3x3): {self.points} frequencies of tiles, weights transformed{when}",
+            f"tile tiles by {self.tile[0]} and output channels by {self.tile[1]} vectors of {self.lanes}",
+        )
+        return Nest(parallel(body, work, independent), notes, scratch)
+
+    def over_images(self, body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
+        return loop(
+            self.names["n"],
+            self.batch,
+            lambda n: loop(self.names["g"], self.geometry.groups, lambda k: body(n, k)),
+        )
+
+    # The weights: [group][panel][frequency][channel][output channel of the panel]
+
+    def weight_buffer(self, panel: Panels) -> Buffer:
+        g = self.geometry
+        shape = (g.groups, panel.count, self.points, g.ins, panel.width)
+        buffer = Buffer(self.names.fresh("weights"), self.anchor.dtype, shape, "scratch")
+        if g.data is not None:
+            buffer.role, buffer.data = "constant", self.transformed(g.data, panel)
+        return buffer
+
+    def transformed(self, data: Array, panel: Panels) -> Array:
+        """A panel's array for constant weights `[group, out, in, 3, 3]`, computed in double precision."""
+        kernel = np.asarray(self.transform.kernel)
+        own = data[:, panel.start : panel.start + panel.count * panel.width].astype(np.float64)
+        made = np.einsum("pu,qv,gocuv->gpqco", kernel, kernel, own, optimize=True)
+        groups, ins = len(data), self.geometry.ins
+        split = made.reshape(groups, self.points, ins, panel.count, panel.width)
+        return np.ascontiguousarray(np.moveaxis(split, 3, 1), dtype=self.anchor.dtype.numpy)
+
+    def turn_weights(self, panel: Panels) -> list[Stmt]:
+        """Transform a panel's weights at run time."""
+        g, names, n = self.geometry, self.names, self.transform.frequencies
+        kernel = self.transform.kernel
+
+        def made(group: IndexLike, number: IndexLike, c: IndexLike, o: IndexLike) -> list[Stmt]:
+            channel = number * panel.width + (o + panel.start)
+
+            def tap(u: int, v: int) -> Expr:
+                return g.weight(group, channel, c, (u, v))
+
+            return [
+                Store(
+                    self.weights[panel], (group, number, p * n + q, c, o),
+                    combine(kernel[p], [combine(kernel[q], [tap(u, v) for v in range(3)]) for u in range(3)]),
+                )
+                for p in range(n)
+                for q in range(n)
+            ]  # fmt: skip
+
+        return loop(
+            names["g"],
+            g.groups,
+            lambda group: loop(
+                names["j0"],
+                panel.count,
+                lambda number: loop(
+                    names["c"],
+                    g.ins,
+                    lambda c: loop(names["e"], panel.width, lambda o: made(group, number, c, o)),
+                ),
+            ),
+        )
+
+    # The source: turned, padded, transformed
+
+    def fill(self, n: IndexLike, group: IndexLike) -> list[Stmt]:
+        """The image with channels last, between zeros."""
+        g, names, image = self.geometry, self.names, self.image
+        (top, height), (left, width) = ((w.low, min(w.size, w.out + 2 - w.low)) for w in g.windows)
+        _, _, rows, columns, _ = image.shape
+        zero = Const(0.0, image.dtype)
+
+        def clear(y: IndexLike, start: IndexLike, count: IndexLike) -> list[Stmt]:
+            return loop(
+                names["x"],
+                count,
+                lambda x: loop(
+                    names["e"], g.ins, lambda c: [Store(image, (n, group, y, x + start, c), zero)]
+                ),
+            )
+
+        def line(y: IndexLike) -> list[Stmt]:
+            def copy(c: IndexLike, x: IndexLike) -> Stmt:
+                value = self.anchor.operands[0][(n, group * g.ins + c, y, x)]
+                return Store(image, (n, group, y + top, x + left, c), value)
+
+            return [
+                *clear(y + top, 0, left),
+                *turn(names, g.ins, width, copy),
+                *clear(y + top, left + width, columns - left - width),
+            ]
+
+        return [
+            *loop(names["y"], top, lambda y: clear(y, 0, columns)),
+            *loop(names["y"], height, line),
+            *loop(names["y"], rows - top - height, lambda y: clear(y + top + height, 0, columns)),
+        ]
+
+    def transform_source(
+        self, source: Buffer, n: IndexLike, group: IndexLike, first: IndexLike, rows: int
+    ) -> list[Stmt]:
+        """Tiles of some rows of tiles to frequencies."""
+        names, m, size, image = self.names, self.transform.tile, self.transform.frequencies, self.image
+
+        def vector(r: IndexLike, t: IndexLike, panel: Panels, number: IndexLike) -> list[Stmt]:
+            def channel(lane: IndexLike) -> IndexLike:
+                return number * panel.lanes + (lane + panel.start)
+
+            def read(i: int, j: int, lane: IndexLike) -> Expr:
+                place = (n, group, (first + r) * m + i, t * m + j, channel(lane))
+                return Read(image, place, image.dtype)
+
+            def write(p: int, q: int, lane: IndexLike, value: Expr) -> Stmt:
+                return Store(source, (p * size + q, r * self.across + t, channel(lane)), value)
+
+            return self.both(self.transform.source, panel.lanes, read, write)
+
+        def one(r: IndexLike, t: IndexLike) -> list[Stmt]:
+            return [
+                s
+                for panel in panels(self.geometry.ins, 1, self.lanes)
+                for s in loop(names["c0"], panel.count, lambda number: vector(r, t, panel, number))
+            ]
+
+        return loop(names["r0"], rows, lambda r: loop(names["t"], self.across, lambda t: one(r, t)))
+
+    def both(
+        self,
+        matrix: Matrix,
+        width: int,
+        read: Callable[[int, int, IndexLike], Expr],
+        write: Callable[[int, int, IndexLike, Expr], Stmt],
+    ) -> list[Stmt]:
+        """A square of vectors transformed along its columns, then along its rows."""
+        names, dtype, size, made = self.names, self.anchor.dtype, len(matrix[0]), len(matrix)
+        half = Buffer(names.fresh("half"), dtype, (made, size, width), "local", "register")
+
+        def down(lane: IndexLike) -> list[Stmt]:
+            return [
+                Store(half, (p, j, lane), combine(matrix[p], [read(i, j, lane) for i in range(size)]))
+                for j in range(size)
+                for p in range(made)
+            ]
+
+        def along(lane: IndexLike) -> list[Stmt]:
+            return [
+                write(p, q, lane, combine(matrix[q], [Read(half, (p, j, lane), dtype) for j in range(size)]))
+                for p in range(made)
+                for q in range(made)
+            ]
+
+        return [Alloc(half), *lanes(names["lane"], width, down), *lanes(names["lane"], width, along)]
+
+    # Products, and back
+
+    def blocks(self, source: Buffer, n: IndexLike, group: IndexLike) -> list[Stmt]:
+        """Blocks of rows of tiles: each transformed once, then multiplied with every panel of weights."""
+
+        def block(first: IndexLike, rows: int) -> list[Stmt]:
+            return [
+                *([] if self.whole else [Alloc(source)]),
+                *self.transform_source(source, n, group, first, rows),
+                *(
+                    s
+                    for panel in self.panels
+                    for s in loop(
+                        self.names["j0"],
+                        panel.count,
+                        lambda number: [
+                            t
+                            for run in balanced(rows, self.chunk)
+                            for t in stepped(
+                                self.names["y0"],
+                                run.start,
+                                run.size,
+                                run.count,
+                                lambda row: self.products(
+                                    source, n, group, first, row, run.size, panel, number
+                                ),
+                            )
+                        ],
+                    )
+                ),
+            ]
+
+        return [
+            s
+            for run in balanced(self.down, self.block)
+            for s in stepped(
+                self.names["b0"], run.start, run.size, run.count, lambda first: block(first, run.size)
+            )
+        ]
+
+    def products(
+        self, source: Buffer, n: IndexLike, group: IndexLike, first: IndexLike, row: IndexLike, rows: int,
+        panel: Panels, number: IndexLike,
+    ) -> list[Stmt]:  # fmt: skip
+        """A chunk of tiles: every frequency's product with a panel, then the results."""
+        names, dtype, tiles = self.names, self.anchor.dtype, rows * self.across
+        product = Buffer(names.fresh("product"), dtype, (self.points, tiles, panel.width), "local", "stack")
+
+        def run_of(f: IndexLike, start: IndexLike, size: int) -> list[Stmt]:
+            acc = Buffer(names.fresh("acc"), dtype, (size, panel.vectors, panel.lanes), "local", "register")
+
+            def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
+                return tile(names, size, panel, lambda i, j, lane: [body(i, j, lane)])
+
+            def step(c: IndexLike) -> list[Stmt]:
+                weights = self.weights[panel]
+                return each(
+                    lambda i, j, lane: Reduce(
+                        acc, (i, j, lane), "add",
+                        Read(source, (f, row * self.across + start + i, c), dtype)
+                        * Read(weights, (group, number, f, c, j * panel.lanes + lane), dtype),
+                    )
+                )  # fmt: skip
+
+            return [
+                Alloc(acc),
+                *each(lambda i, j, lane: Store(acc, (i, j, lane), Const(0.0, dtype))),
+                *loop(names["c"], self.geometry.ins, step),
+                *each(
+                    lambda i, j, lane: Store(
+                        product, (f, start + i, j * panel.lanes + lane), Read(acc, (i, j, lane), dtype)
+                    )
+                ),
+            ]
+
+        return [
+            Alloc(product),
+            *loop(
+                names["f"], self.points,
+                lambda f: [
+                    s
+                    for run in balanced(tiles, self.tile[0])
+                    for s in stepped(
+                        names["t0"], run.start, run.size, run.count, lambda start: run_of(f, start, run.size)
+                    )
+                ],
+            ),
+            *loop(
+                names["r"], rows,
+                lambda r: self.results(product, n, group, first + row + r, r * self.across, panel, number),
+            ),
+        ]  # fmt: skip
+
+    def results(
+        self, product: Buffer, n: IndexLike, group: IndexLike, row: IndexLike, start: IndexLike,
+        panel: Panels, number: IndexLike,
+    ) -> list[Stmt]:  # fmt: skip
+        """A row of tiles back to rows of the result, turned, through the epilogue."""
+        names, dtype, m = self.names, self.anchor.dtype, self.transform.tile
+        size = self.transform.frequencies
+        high, wide = (w.out for w in self.geometry.windows)
+        line = Buffer(names.fresh("line"), dtype, (m, self.across * m, panel.width), "local", "stack")
+        back = Buffer(names.fresh("back"), dtype, (panel.width, wide), "local", "stack")
+
+        def vector(t: IndexLike, k: IndexLike) -> list[Stmt]:
+            def read(i: int, j: int, lane: IndexLike) -> Expr:
+                return Read(product, (i * size + j, start + t, k * panel.lanes + lane), dtype)
+
+            def write(a: int, b: int, lane: IndexLike, value: Expr) -> Stmt:
+                return Store(line, (a, t * m + b, k * panel.lanes + lane), value)
+
+            return self.both(self.transform.result, panel.lanes, read, write)
+
+        def finish(a: IndexLike) -> list[Stmt]:
+            def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
+                channel = group * self.geometry.outs + number * panel.width + (o + panel.start)
+                return self.anchor.finish((n, channel, row * m + a, x), Read(back, (o, x), dtype))
+
+            return [
+                Alloc(back),
+                *turn(
+                    names, panel.width, wide, lambda o, x: Store(back, (o, x), Read(line, (a, x, o), dtype))
+                ),
+                *loop(
+                    names["o1"],
+                    panel.width,
+                    lambda o: along_lanes(names, wide, self.lanes, lambda x: element(o, x)),
+                ),
+            ]
+
+        return [
+            Alloc(line),
+            *loop(names["t"], self.across, lambda t: loop(names["v"], panel.vectors, lambda k: vector(t, k))),
+            *between(names["a"], 0, minimum(m, row * -m + high), m, finish),
+        ]

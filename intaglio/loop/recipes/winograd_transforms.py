@@ -1,0 +1,65 @@
+"""The matrices of Winograd's minimal filtering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from intaglio.ops.expr import Const, Expr
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Matrices of F(m x m, 3 x 3): `source` is B', `kernel` is G, `result` is A'."""
+
+    source: Matrix
+    kernel: Matrix
+    result: Matrix
+
+    @property
+    def tile(self) -> int:
+        """Results along an axis."""
+        return len(self.result)
+
+    @property
+    def frequencies(self) -> int:
+        """Along an axis."""
+        return len(self.source)
+
+
+F2 = Transform(
+    source=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    kernel=((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+    result=((1, 1, 1, 0), (0, 1, -1, -1)),
+)
+"""Rounds about as the plain sum does: all its factors are powers of two."""
+
+F4 = Transform(
+    source=(
+        (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
+    ),
+    kernel=(
+        (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
+    ),
+    result=((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+)  # fmt: skip
+"""Loses a decimal digit against the plain sum."""
+
+
+def combine(coefficients: Sequence[float], values: Sequence[Expr]) -> Expr:
+    """Values times constants, without those that do nothing."""
+    total: Expr | None = None
+    for factor, value in zip(coefficients, values, strict=True):
+        if factor == 0:
+            continue
+        term = value if abs(factor) == 1 else value * Const(abs(factor), value.dtype)
+        if total is None:
+            total = term if factor > 0 else -term
+        else:
+            total = total + term if factor > 0 else total - term
+    assert total is not None
+    return total
