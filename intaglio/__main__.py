@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import sys
 from collections.abc import Sequence
@@ -15,10 +14,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from intaglio.compile import Settings, capture, compile_graph
-from intaglio.graph.ir import Graph
+from intaglio.command_options import (
+    Disabled,
+    Inputs,
+    Model,
+    OptLevel,
+    TargetName,
+    Threads,
+    console,
+    printable,
+)
+from intaglio.command_timing import register
+from intaglio.compile import Settings, compile_graph
+from intaglio.loading import gather_inputs, given_arrays, load_model
 from intaglio.native.names import sanitise
-from intaglio.shared.errors import ArgumentError, IntaglioError
+from intaglio.shared.errors import IntaglioError
 
 if TYPE_CHECKING:
     from intaglio.view.compare import Difference
@@ -29,21 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
-
-Model = Annotated[str, typer.Argument(help="model.onnx, a saved .intaglio file, or file.py:name")]
-Threads = Annotated[int | None, typer.Option(help="Threads of a call; default all cores.")]
-OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3.", min=0, max=3)]
-TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
-Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
-Inputs = Annotated[
-    list[str] | None, typer.Option("--input", help="name=file.npy, or a .npz file; missing ones are random.")
-]
-
-
-def printable(text: str) -> str:
-    """Text without what could steer the terminal; a model's names may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def file_name(name: str, taken: set[str]) -> str:
@@ -55,52 +50,6 @@ def file_name(name: str, taken: set[str]) -> str:
         chosen = f"{plain}_{k}"
     taken.add(chosen)
     return chosen
-
-
-def load_model(model: str) -> Graph:
-    """The graph of a model named on the command line.
-
-    `file.py:name` is a function or module `name` in a Python file that also defines `example_inputs`.
-    """
-    path, _, name = model.partition(".py:")
-    if name:
-        namespace = _run_file(Path(path + ".py"))
-        if name not in namespace:
-            raise ArgumentError(
-                f"{path}.py has no {name!r}", hint="name a function or module at its top level"
-            )
-        return capture(namespace[name], namespace.get("example_inputs"))
-    if not Path(model).exists():
-        raise ArgumentError(
-            f"there is no file {model}", hint="give a .onnx or .intaglio file, or file.py:name"
-        )
-    if Path(model).suffix == ".intaglio":
-        from intaglio.saved import load_graph
-
-        return load_graph(model)
-    return capture(model)
-
-
-def _run_file(path: Path) -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None or not path.exists():
-        raise ArgumentError(f"there is no Python file {path}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return vars(module)
-
-
-def gather_inputs(graph: Graph, given: list[str] | None, seed: int = 0) -> list[np.ndarray[Any, Any]]:
-    """Arrays for a graph's inputs: from files where named, else random (seeded)."""
-    from intaglio.view.samples import random_input
-
-    arrays = given_arrays(given)
-    unknown = set(arrays) - {v.name for v in graph.inputs}
-    if unknown:
-        names = ", ".join(v.name for v in graph.inputs)
-        raise ArgumentError(f"the model has no input {sorted(unknown)}", hint=f"its inputs are {names}")
-    rng = np.random.default_rng(seed)
-    return [arrays[v.name] if v.name in arrays else random_input(v.type, rng) for v in graph.inputs]
 
 
 @app.command()
@@ -222,15 +171,6 @@ def verify(
         raise typer.Exit(1)
 
 
-def given_arrays(given: list[str] | None) -> dict[str, Any]:
-    """The arrays of `name=file.npy` options, and those of whole `.npz` files."""
-    arrays: dict[str, Any] = {}
-    for option in given or []:
-        name, _, file = option.partition("=")
-        arrays |= {name: np.load(file)} if file else dict(np.load(name))
-    return arrays
-
-
 def print_differences(rows: Sequence[Difference], tolerance: float) -> None:
     """A table of errors by output."""
     table = Table("output", "type", "largest error", "relative to the largest element", "ULP", "")
@@ -242,62 +182,6 @@ def print_differences(rows: Sequence[Difference], tolerance: float) -> None:
 
 
 @app.command()
-def bench(
-    model: Model,
-    threads: Threads = None,
-    rounds: Annotated[int, typer.Option(help="Samples to take.", min=1)] = 30,
-    opt_level: OptLevel = 3,
-) -> None:
-    """Time a compiled model: median and minimum of many rounds."""
-    from intaglio.view.timing import time_calls
-
-    graph = load_model(model)
-    compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
-    arrays = gather_inputs(graph, None)
-    with console.status("timing"):
-        sample = time_calls(lambda: compiled(*arrays), rounds)
-    table = Table("median", "minimum", "rounds", "GFLOP/s (median)", "arena", "weights")
-    flops = sum(kernel.flops for kernel in compiled.program.kernels)
-    table.add_row(
-        f"{sample.median * 1e6:.1f} us",
-        f"{sample.minimum * 1e6:.1f} us",
-        str(rounds),
-        f"{flops / sample.median / 1e9:.2f}",
-        f"{compiled.arena_bytes} B",
-        f"{compiled.weight_bytes} B",
-    )
-    console.print(table)
-
-
-@app.command()
-def explain(
-    model: Model,
-    rounds: Annotated[int, typer.Option(help="Samples to take.", min=1)] = 30,
-    opt_level: OptLevel = 3,
-    most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
-) -> None:
-    """Show where a model's time goes: each kernel beside the machine's limits, and what was not fused."""
-    from intaglio.view.explain import HEADER
-    from intaglio.view.explain import explain as explained
-
-    graph = load_model(model)
-    compiled = compile_graph(graph, threads=1, opt_level=opt_level)
-    with console.status("timing"):
-        found = explained(compiled, gather_inputs(graph, None), rounds)
-    table = Table(*HEADER)
-    for row in found.rows(most):
-        table.add_row(*row)
-    console.print(table)
-    limits = ", ".join(f"{rate / 1e9:.0f} GB/s" for _, rate in found.roof.bandwidth)
-    console.print(
-        f"{found.seconds * 1e3:.3f} ms in {len(found.kernels)} kernels; one core of this machine: "
-        f"{found.roof.flops / 1e9:.0f} GFLOP/s, {limits} from L1, L2, memory"
-    )
-    for reason in found.refused:
-        console.print(reason, highlight=False)
-
-
-@app.command()
 def doctor() -> None:
     """Say what this machine offers: compilers, headers, cache, optional packages."""
     from intaglio.native.doctor import diagnose
@@ -306,6 +190,9 @@ def doctor() -> None:
     for fact in diagnose():
         table.add_row(fact.name, fact.value, fact.note)
     console.print(table)
+
+
+register(app)
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""Commands that measure: bench, explain."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from intaglio.command_options import Inputs, Model, OptLevel, console, printable
+from intaglio.compile import compile_graph
+from intaglio.loading import gather_inputs, load_model
+
+Rounds = Annotated[int, typer.Option(help="Samples to take.", min=1)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+
+
+def bench(
+    model: Model,
+    vs: Annotated[
+        str, typer.Option(help="Runtimes to compare with: onnxruntime,openvino,mnn,torch,torch-compile.")
+    ] = "",
+    threads: Annotated[str, typer.Option(help="Numbers of threads, as 1,2.")] = "1",
+    inputs: Inputs = None,
+    rounds: Rounds = 10,
+    opt_level: OptLevel = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Time a compiled model, alone or beside other runtimes: separate processes that take turns."""
+    from intaglio.view.bench import bench as measured
+
+    graph = load_model(model)
+    compiled = compile_graph(graph, opt_level=opt_level)
+    with console.status("timing"):
+        found = measured(
+            model,
+            gather_inputs(graph, inputs),
+            against=[name for name in vs.split(",") if name],
+            threads=[int(count) for count in threads.split(",")],
+            rounds=rounds,
+            settings={"opt_level": opt_level},
+        )
+    flops = sum(kernel.flops for kernel in compiled.program.kernels)
+    if as_json:
+        facts = {"arena_bytes": compiled.arena_bytes, "weight_bytes": compiled.weight_bytes, "flops": flops}
+        print(json.dumps({"model": model, **facts, "runs": [run.record() for run in found]}, indent=2))
+        return
+    for run in found:
+        title = f"{run.threads} thread{'s' if run.threads > 1 else ''}"
+        table = Table("runtime", "median", "minimum", "GFLOP/s", "times ours", title=title)
+        ours = run.peers[0]
+        for peer in run.peers:
+            if not peer.seconds:
+                table.add_row(peer.name, "-", "-", "-", escape(printable(peer.failure)))
+                continue
+            rate = flops / peer.median / 1e9
+            cells = (f"{peer.median * 1e6:.1f} us", f"{peer.minimum * 1e6:.1f} us", f"{rate:.2f}")
+            table.add_row(peer.name, *cells, f"{ours.ratio(peer):.2f}")
+        console.print(table)
+    console.print(f"arena {compiled.arena_bytes} bytes, weights {compiled.weight_bytes} bytes")
+
+
+def explain(
+    model: Model,
+    rounds: Rounds = 30,
+    opt_level: OptLevel = 3,
+    most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
+) -> None:
+    """Show where a model's time goes: each kernel beside the machine's limits, and what was not fused."""
+    from intaglio.view.explain import HEADER
+    from intaglio.view.explain import explain as explained
+
+    graph = load_model(model)
+    compiled = compile_graph(graph, threads=1, opt_level=opt_level)
+    with console.status("timing"):
+        found = explained(compiled, gather_inputs(graph, None), rounds)
+    table = Table(*HEADER)
+    for row in found.rows(most):
+        table.add_row(*row)
+    console.print(table)
+    limits = ", ".join(f"{rate / 1e9:.0f} GB/s" for _, rate in found.roof.bandwidth)
+    console.print(
+        f"{found.seconds * 1e3:.3f} ms in {len(found.kernels)} kernels; one core of this machine: "
+        f"{found.roof.flops / 1e9:.0f} GFLOP/s, {limits} from L1, L2, memory"
+    )
+    for reason in found.refused:
+        console.print(reason, highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(bench)
+    app.command()(explain)

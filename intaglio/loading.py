@@ -1,0 +1,83 @@
+"""Models and inputs named on the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intaglio.compile import capture
+from intaglio.graph.ir import Graph
+from intaglio.shared.errors import ArgumentError
+
+
+def load_model(model: str) -> Graph:
+    """The graph of a model named on the command line.
+
+    `file.py:name` is a function or module `name` in a Python file that also defines `example_inputs`.
+    """
+    found, examples = _load(model)
+    return found if isinstance(found, Graph) else capture(found, examples)
+
+
+def load_object(model: str) -> Any:
+    """What a name of the command line means before it is captured: a path for an ONNX file."""
+    return _load(model)[0]
+
+
+def example_inputs(model: str) -> Any:
+    """The example inputs of a Python file; None for other models."""
+    return _load(model)[1]
+
+
+def _load(model: str) -> tuple[Any, Any]:
+    path, _, name = model.partition(".py:")
+    if name:
+        namespace = _run_file(Path(path + ".py"))
+        if name not in namespace:
+            raise ArgumentError(
+                f"{path}.py has no {name!r}", hint="name a function or module at its top level"
+            )
+        return namespace[name], namespace.get("example_inputs")
+    if not Path(model).exists():
+        raise ArgumentError(
+            f"there is no file {model}", hint="give a .onnx or .intaglio file, or file.py:name"
+        )
+    if Path(model).suffix == ".intaglio":
+        from intaglio.saved import load_graph
+
+        return load_graph(model), None
+    return model, None
+
+
+def _run_file(path: Path) -> dict[str, Any]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise ArgumentError(f"there is no Python file {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return vars(module)
+
+
+def given_arrays(given: list[str] | None) -> dict[str, Any]:
+    """The arrays of `name=file.npy` options, and those of whole `.npz` files."""
+    arrays: dict[str, Any] = {}
+    for option in given or []:
+        name, _, file = option.partition("=")
+        arrays |= {name: np.load(file)} if file else dict(np.load(name))
+    return arrays
+
+
+def gather_inputs(graph: Graph, given: list[str] | None, seed: int = 0) -> list[np.ndarray[Any, Any]]:
+    """Arrays for a graph's inputs: from files where named, else random (seeded)."""
+    from intaglio.view.samples import random_input
+
+    arrays = given_arrays(given)
+    unknown = set(arrays) - {v.name for v in graph.inputs}
+    if unknown:
+        names = ", ".join(v.name for v in graph.inputs)
+        raise ArgumentError(f"the model has no input {sorted(unknown)}", hint=f"its inputs are {names}")
+    rng = np.random.default_rng(seed)
+    return [arrays[v.name] if v.name in arrays else random_input(v.type, rng) for v in graph.inputs]
