@@ -89,8 +89,12 @@ def load_packed(
     values: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
     limits: Limits | None = None,
+    decided: set[tuple[str, int]] | None = None,
 ) -> tuple[Graph, Packing]:
-    """As `load`, with how the model's inputs and outputs are packed into those of the graph."""
+    """As `load`, with how the model's inputs and outputs are packed into those of the graph.
+
+    `decided` takes up what the values in `known` were used for: operators, and which operand of theirs.
+    """
     model, directory = read_model(source)
     limits = limits or Limits()
     if model.functions:
@@ -99,6 +103,7 @@ def load_packed(
     file = "model" if isinstance(source, (bytes, onnx.ModelProto)) else Path(source).name
     importer = Importer(model, directory, bounds or {}, shapes or {}, values or {}, limits, file)
     importer.given.update(known or {})
+    importer.decided = set() if decided is None else decided
     with importer.budget.spent():
         try:
             return importer.run()
@@ -144,6 +149,7 @@ class Importer:
         self.tensors: dict[Value, str] = {}
         self.given: dict[str, Any] = {}
         self.known = KnownValues(self.frames.outer)
+        self.decided: set[tuple[str, int]] = set()
         self.depth = 0
         self.checked: dict[int, onnx.GraphProto] = {}
         self.limits = limits
@@ -285,7 +291,7 @@ class Importer:
             version = self.versions.get(domain, 1)
             handler = find_handler(domain, node.op_type, version)
             check_node(node, domain, version, inputs)
-            results = handler(OnnxCall(self, node, version, elements), *inputs)
+            results = handler(OnnxCall(self, node, version, elements, tuple(inputs)), *inputs)
             many = results if isinstance(results, tuple) else (results,)
             check_results(node, many, inputs, self.limits, self.budget)
             named = join_elements(node, elements, many)

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from intaglio.shared.errors import FileFormatError, UnsupportedError
 
-OLDEST, NEWEST = 6, 28
+OLDEST, NEWEST = 1, 28
 MAX_BYTES = 1 << 34
 MAX_DEPTH = 64
 MAX_RANK = 32

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
+from onnx import defs
 
 from intaglio.graph.ir import Value
 from intaglio.shared.errors import ArgumentError, UnsupportedError
@@ -35,6 +36,8 @@ class InputNeeded(UnsupportedError):
 
 
 Handler = Callable[..., Any]
+WHOLE = 6
+"""The oldest operator set that is supported; of older ones, the operators that are the same in this one."""
 _HANDLERS: dict[tuple[str, str], list[tuple[int, Handler]]] = {}
 
 
@@ -52,6 +55,11 @@ def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Handler], 
 
 def find_handler(domain: str, name: str, version: int) -> Handler:
     """The handler of an operator at a version. Raises UnsupportedError that names it."""
+    if not domain and version < WHOLE and not _same_in_both(name, version, WHOLE):
+        raise UnsupportedError(
+            f"operator ai.onnx.{name} of operator set {version} is another one than today's",
+            hint="export the model again, or convert it with onnx.version_converter",
+        )
     suitable = [h for since, h in _HANDLERS.get((domain, name), ()) if since <= version]
     if not suitable:
         shown = f"{domain or 'ai.onnx'}.{name}"
@@ -60,6 +68,14 @@ def find_handler(domain: str, name: str, version: int) -> Handler:
             hint="simplify the model, or replace the operator before exporting",
         )
     return suitable[-1]
+
+
+def _same_in_both(name: str, *versions: int) -> bool:
+    """Whether ONNX declares an operator alike in operator sets."""
+    if not all(defs.has(name, max_inclusive_version=version) for version in versions):
+        return False
+    found = {defs.get_schema(name, max_inclusive_version=version).since_version for version in versions}
+    return len(found) == 1
 
 
 def known_operators() -> list[tuple[str, str]]:
@@ -71,13 +87,15 @@ def known_operators() -> list[tuple[str, str]]:
 class OnnxCall:
     """One node of an ONNX graph: its attributes, its number of outputs, and who imports it.
 
-    `elements` gives for an operand that holds codes the element type they are of, else None.
+    `elements` gives for an operand that holds codes the element type they are of, else None; `inputs` are
+    the operands as the handler gets them.
     """
 
     importer: Importer
     node: onnx.NodeProto
     version: int
     elements: tuple[Element | None, ...] = ()
+    inputs: tuple[Any, ...] = ()
 
     @property
     def outputs(self) -> int:
@@ -108,13 +126,20 @@ class OnnxCall:
         """Account for an array that is about to be computed. Raises OverBudget when it is too large."""
         self.importer.budget.allocate(self.node.op_type, 8 * math.prod(max(extent, 0) for extent in extents))
 
+    def settled(self, operand: Any) -> Any:
+        """The value of an operand that is computed from inputs whose values are known; others as they are."""
+        known = self.importer.known.find(operand) if isinstance(operand, Value) else None
+        if known is None:
+            return operand
+        place = next((k for k, x in enumerate(self.inputs) if x is operand), -1)
+        self.importer.decided.add((self.node.op_type, place))
+        return known
+
     def static(self, operand: Operand | None, what: str) -> Array:
         """An operand that must be known at import. Raises UnsupportedError when it is not."""
-        if isinstance(operand, np.ndarray):
-            return operand
-        known = self.importer.known.find(operand) if isinstance(operand, Value) else None
-        if known is not None:
-            return known
+        settled = self.settled(operand)
+        if isinstance(settled, np.ndarray):
+            return settled
         message = f"{self.node.op_type}: {what} is computed at run time; it must be known when compiling"
         names = self.importer.inputs_behind(operand) if isinstance(operand, Value) else []
         if names:

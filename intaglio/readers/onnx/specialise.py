@@ -32,12 +32,14 @@ class Specialised:
     Attributes:
         known: inputs whose values decide shapes; the graph reads what else depends on them.
         fixed: inputs that are constants of the graph: nothing less was enough.
+        decided: what the values of known inputs were used for: operators, and which operand of theirs.
     """
 
     graph: Graph
     packing: Packing
     known: tuple[str, ...]
     fixed: tuple[str, ...]
+    decided: frozenset[tuple[str, int]]
 
 
 def input_names(model: onnx.ModelProto) -> list[str]:
@@ -66,8 +68,11 @@ def load_for(
     known: dict[str, Any] = {}
     fixed: dict[str, Any] = {}
     while True:
+        decided: set[tuple[str, int]] = set()
         try:
-            graph, packing = load_packed(source, shapes=shapes, values=fixed, known=known, limits=limits)
+            graph, packing = load_packed(
+                source, shapes=shapes, values=fixed, known=known, limits=limits, decided=decided
+            )
         except InputNeeded as request:
             chosen = known if any(name not in known for name in request.names) else fixed
             asked = {name: given[name] for name in request.names if name not in chosen}
@@ -75,7 +80,8 @@ def load_for(
                 raise UnsupportedError(request.message, hint="a shape depends on much data") from request
             chosen.update(asked)
         else:
-            return Specialised(graph, packing, tuple(n for n in known if n not in fixed), tuple(fixed))
+            open_ = tuple(name for name in known if name not in fixed)
+            return Specialised(graph, packing, open_, tuple(fixed), frozenset(decided))
 
 
 def shape_of(value: Any) -> Any:

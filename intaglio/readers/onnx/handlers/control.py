@@ -52,6 +52,7 @@ NUMBER = TensorType(dtypes.i64, ())
 def if_(call: OnnxCall, condition: Operand) -> Any:
     branches = [call.required(name) for name in ("then_branch", "else_branch")]
     importer = call.importer
+    condition = call.settled(condition)
     if is_known(condition):
         return tuple(importer.subgraph(branches[0 if _truth(condition) else 1], ()))
     frames: list[Frame] = []
@@ -177,8 +178,8 @@ def loop(
     body: onnx.GraphProto = call.required("body")
     if len(body.input) != 2 + len(initial) or len(body.output) < 1 + len(initial):
         raise FileFormatError(f"Loop: the body does not carry {len(initial)} values")
-    condition = TRUE if condition is None else condition
-    count = _trip_count(trips)
+    condition = TRUE if condition is None else call.settled(condition)
+    count = _trip_count(call.settled(trips))
     if is_known(condition) and not _truth(condition):
         count = 0
     if count == 0:
