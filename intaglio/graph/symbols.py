@@ -82,7 +82,25 @@ def size_finders(graph: Graph, inside: Container[Node]) -> dict[Node, set[Node]]
 
 def variables_of(value: Any) -> set[Var]:
     """The symbols in an extent, a shape, an attribute, or an inner graph."""
-    return set(_variables(value))
+    found: set[Var] = set()
+    _gather(value, found)
+    return found
+
+
+def _gather(value: Any, found: set[Var]) -> None:
+    """As `_variables`, without an order; inner graphs are asked often, so plain numbers cost no call."""
+    if isinstance(value, Index):
+        found |= value.variables
+    elif isinstance(value, tuple):
+        for part in value:
+            if not isinstance(part, int):
+                _gather(part, found)
+    elif hasattr(value, "specialise"):
+        for one in value.values():
+            _gather(one.type.shape, found)
+        for node in value.nodes:
+            for attr in node.attrs.values():
+                _gather(attr, found)
 
 
 def _variables(value: Any) -> Iterator[Var]:

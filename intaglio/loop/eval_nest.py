@@ -20,6 +20,7 @@ from intaglio.loop import places
 from intaglio.loop.eval_order import Leaf, leaves, may_distribute
 from intaglio.loop.independence import disjoint
 from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, If, Kernel, Reduce, Stmt, Store, While
+from intaglio.ops.elementwise import convert
 from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read
 from intaglio.shared.dtypes import DType
 from intaglio.shared.index import (
@@ -85,7 +86,14 @@ class _Source:
     def __post_init__(self) -> None:
         for buffer in self.buffers:
             self.names[buffer] = self.unique(buffer.name)
-        self.objects = {"np": np, "take": _take, "typed": _typed, "at": _at, "unwritten": unwritten}
+        self.objects = {
+            "np": np,
+            "take": _take,
+            "typed": _typed,
+            "convert": _convert,
+            "at": _at,
+            "unwritten": unwritten,
+        }
 
     def function(self) -> Any:
         params = ", ".join(self.names[buffer] for buffer in self.buffers)
@@ -272,7 +280,7 @@ class _Source:
         if value.fn == "where":
             return f"np.where({', '.join(arguments)})"
         if value.fn == "cast":
-            return f"typed({arguments[0]}, {self.dtype(value.dtype)})"
+            return f"convert({arguments[0]}, {self.held(value.dtype, value.dtype.name)})"
         if value.fn == "bitcast":
             return f"np.asarray({arguments[0]}).view({self.dtype(value.dtype)})"
         function = self.held(FUNCTIONS[value.fn].numpy, value.fn)
@@ -322,6 +330,11 @@ def _take(array: Array, place: Any) -> Any:
     if array.size == 0:
         return np.zeros(np.shape(place), array.dtype)
     return array.take(place, mode="clip")
+
+
+def _convert(value: Any, dtype: DType) -> Any:
+    array = np.asarray(value)
+    return array if array.dtype == dtype.numpy else convert(array, dtype)
 
 
 def _typed(value: Any, dtype: Any) -> Any:

@@ -86,8 +86,8 @@ def _conv_dx(g: Any, w: Any, strides: Ints, dilations: Ints, padding: Pads, grou
     low = [max(a, 0) for a, _ in padding]
     grown = [e + max(a, 0) + max(b, 0) for e, (a, b) in zip(size, padding, strict=True)]
     dx = np.zeros((n, groups, w.shape[1], *grown), g.dtype)
-    gs = g.reshape(n, groups, -1, *g.shape[2:])
-    ws = w.reshape(groups, -1, *w.shape[1:])
+    gs = g.reshape(n, groups, g.shape[1] // groups, *g.shape[2:])
+    ws = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     for r in np.ndindex(*w.shape[2:]):
         part = contract_arrays(gs, ws[(..., *r)], f"ngo{_P[:rank]},goc->ngc{_P[:rank]}")
         at = []
@@ -96,18 +96,18 @@ def _conv_dx(g: Any, w: Any, strides: Ints, dilations: Ints, padding: Pads, grou
             at.append(slice(start, start + s * (g.shape[2 + k] - 1) + 1, s))
         dx[(slice(None), slice(None), slice(None), *at)] += part
     inside = [slice(a, a + e) for a, e in zip(low, size, strict=True)]
-    return dx.reshape(n, -1, *grown)[(slice(None), slice(None), *inside)]
+    return dx.reshape(n, groups * w.shape[1], *grown)[(slice(None), slice(None), *inside)]
 
 
 def _conv_dw(x: Any, g: Any, strides: Ints, dilations: Ints, padding: Pads, groups: int, kernel: Ints) -> Any:
     rank = x.ndim - 2
     view = windows(x, kernel, strides, dilations, padding)
     view = view[(slice(None), slice(None), *(slice(0, e) for e in g.shape[2:]))]
-    view = view.reshape(x.shape[0], groups, -1, *view.shape[2:])
-    gs = g.reshape(g.shape[0], groups, -1, *g.shape[2:])
+    view = view.reshape(x.shape[0], groups, x.shape[1] // groups, *view.shape[2:])
+    gs = g.reshape(g.shape[0], groups, g.shape[1] // groups, *g.shape[2:])
     p, r = _P[:rank], _R[:rank]
     dw = contract_arrays(view, gs, f"ngc{p}{r},ngo{p}->goc{r}")
-    return dw.reshape(-1, *dw.shape[2:])
+    return dw.reshape(g.shape[1], *dw.shape[2:])
 
 
 def _window(strides: Ints, dilations: Ints, padding: Pads, groups: int) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def _reference(proto: onnx.ModelProto, feed: dict[str, Any]) -> list[Any] | None
     from onnx.reference import ReferenceEvaluator
 
     try:
-        return list(ReferenceEvaluator(proto).run(None, feed))
+        return _flat(ReferenceEvaluator(proto).run(None, feed))
     except Exception:  # whatever its NumPy code raises; then there is nothing to compare with
         return None
 
@@ -234,6 +234,11 @@ def _runtime(data: bytes, feed: dict[str, Any]) -> list[Any] | None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 4, 1
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        return list(session.run(None, feed))
+        return _flat(session.run(None, feed))
     except Exception:  # not installed, or it refuses the model
         return None
+
+
+def _flat(results: Any) -> list[Any]:
+    """The tensors of some outputs, those of sequences one by one."""
+    return [x for one in results for x in (one if isinstance(one, list) else [one])]

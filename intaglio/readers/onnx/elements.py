@@ -178,5 +178,10 @@ def check_declared(info: onnx.ValueInfoProto, operand: Any) -> None:
     said = info.type.tensor_type.elem_type
     own = operand.element.code if isinstance(operand, Coded) else None
     if (said or own) != own and (own is not None or said in ELEMENTS):
-        names = [TensorProto.DataType.Name(c) if c else "another type" for c in (own, said)]
+        names = [_name_of(code) if code else "another type" for code in (own, said)]
         raise FileFormatError(f"output {info.name!r} is {names[0]}, but the model says {names[1]}")
+
+
+def _name_of(code: int) -> str:
+    known = TensorProto.DataType.values()
+    return str(TensorProto.DataType.Name(code)) if code in known else f"element type {code}"

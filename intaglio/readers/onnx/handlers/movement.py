@@ -15,7 +15,7 @@ from intaglio.ops.registry import lookup
 from intaglio.readers.onnx.cutting import cut_axes
 from intaglio.readers.onnx.registry import OnnxCall, Operand, onnx_op
 from intaglio.readers.onnx.symbolic import is_symbolic
-from intaglio.shared.errors import ShapeError, UnsupportedError
+from intaglio.shared.errors import FileFormatError, ShapeError, UnsupportedError
 from intaglio.shared.index import IndexLike, interval, maximum, minimum, product
 
 OPEN = (1 << 31) - 1
@@ -102,7 +102,11 @@ def concat(call: OnnxCall, *inputs: Operand) -> Any:
 @onnx_op("Expand")
 def expand(call: OnnxCall, x: Operand, target: Operand) -> Any:
     shape = broadcast_shapes("Expand", [x.shape, call.ints(target, "the shape")])
-    return x if shape == x.shape else lookup("broadcast")(x, shape=shape)
+    if shape == x.shape:
+        return x
+    if not all(isinstance(extent, int) for extent in shape):
+        x = call.importer.as_value(x)
+    return lookup("broadcast")(x, shape=shape)
 
 
 @onnx_op("Slice", 1)
@@ -220,8 +224,10 @@ def split(call: OnnxCall, x: Operand, sizes: Operand | None = None) -> Any:
     axis = axis + len(x.shape) if axis < 0 else axis
     extent = x.shape[axis]
     given = call.attr("split") if sizes is None else call.ints(sizes, "the sizes")
+    count = call.attr("num_outputs", call.outputs) if given is None else len(given)
+    if count != call.outputs:
+        raise FileFormatError(f"the node has {call.outputs} outputs, but splits into {count}")
     if given is None:
-        count = call.attr("num_outputs", call.outputs)
         step = -(-extent // count)
         given = [step] * (count - 1) + [extent - step * (count - 1)]
     parts, start = [], 0

@@ -19,7 +19,7 @@ from intaglio.shared.types import TensorType
 def scan_8(call: OnnxCall, lengths: Operand | None, *inputs: Operand) -> tuple[Any, ...]:
     """With a batch axis in front of everything: a loop over the batch around the loop over time."""
     body: onnx.GraphProto = call.required("body")
-    importer, streams = call.importer, call.required("num_scan_inputs")
+    importer, streams = call.importer, _scanned(call, len(inputs))
     operands = [importer.as_value(x) for x in inputs]
     reverse = _flags(call, "directions", streams)
     if lengths is not None and any(reverse):
@@ -43,10 +43,8 @@ def scan_8(call: OnnxCall, lengths: Operand | None, *inputs: Operand) -> tuple[A
 @onnx_op("Scan", 9)
 def scan_9(call: OnnxCall, *inputs: Operand) -> tuple[Any, ...]:
     body: onnx.GraphProto = call.required("body")
-    streams = call.required("num_scan_inputs")
+    streams = _scanned(call, len(inputs))
     carries = len(inputs) - streams
-    if carries < 0 or streams < 1:
-        raise FileFormatError(f"Scan: {streams} of {len(inputs)} inputs are scanned")
     operands = [call.importer.as_value(x) for x in inputs]
     xs = []
     for x, axis, flag in zip(
@@ -93,6 +91,14 @@ def _scan(
         importer.graph, "scan", [*states, *xs, *frame.captured],
         body=frame.graph, n_carry=len(states), n_xs=len(xs), reverse=False, length=length,
     )  # fmt: skip
+
+
+def _scanned(call: OnnxCall, inputs: int) -> int:
+    """How many of the inputs, the last ones, are walked along."""
+    streams: int = call.required("num_scan_inputs")
+    if not 1 <= streams <= inputs:
+        raise FileFormatError(f"Scan: {streams} of {inputs} inputs are scanned")
+    return streams
 
 
 def _numbers(call: OnnxCall, name: str, count: int) -> list[int]:
