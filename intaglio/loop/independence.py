@@ -2,16 +2,21 @@
 
 The proof is by intervals: on some axis, or for the flat position in some last axes, every access of a
 written buffer is `c * var + rest` with one `c` for all, and the rests span less than one step of the loop.
+A caller may name the variables that are `free`: the others have one value in both iterations, so that
+terms of theirs cancel. By default all may differ.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Store, walk
 from intaglio.ops.movement import flat_index
-from intaglio.shared.index import Index, IndexLike, interval, substitute
+from intaglio.shared.index import Index, IndexLike, Var, interval, substitute, var_index
 
 Places = list[tuple[IndexLike, ...]]
+Variables = frozenset[Var]
 ENUMERATED = 1 << 16
 
 
@@ -29,28 +34,74 @@ def accesses(body: Block) -> tuple[dict[Buffer, Places], list[Buffer]]:
     return found, list(written)
 
 
-def shared_buffer(loop: For) -> Buffer | None:
-    """A buffer that two iterations may both touch while one writes; None when there is provably none."""
+def shared_buffers(loop: For, free: Variables | None = None) -> Iterator[Buffer]:
+    """The buffers that two iterations may both touch while one writes."""
     inside = {s.buffer for s in walk(loop.body) if isinstance(s, Alloc)}
     found, written = accesses(loop.body)
-    clashes = (b for b in written if b not in inside and not disjoint(b, found[b], loop))
-    return next(clashes, None)
+    yield from (b for b in written if b not in inside and not disjoint(b, found[b], loop, free))
 
 
-def disjoint(buffer: Buffer, accesses: Places, loop: For) -> bool:
+def shared_buffer(loop: For, free: Variables | None = None) -> Buffer | None:
+    """The first buffer that two iterations may share; None when there is provably none."""
+    return next(shared_buffers(loop, free), None)
+
+
+def carried(loops: list[For]) -> dict[Buffer, list[For]]:
+    """For each array that a perfect nest writes, the loops whose variable may differ between two accesses of
+    one place; arrays for which there are none are left out.
+
+    A loop that is shown not to differ narrows what the others can be: its variable is then no longer free.
+    """
+    inside = {s.buffer for s in walk(loops[0].body) if isinstance(s, Alloc)}
+    found, written = accesses(loops[0].body)
+    made: dict[Buffer, list[For]] = {}
+    for buffer in written:
+        free, waiting = bound_in(loops[0]), list(loops)
+        while equal := [loop for loop in waiting if disjoint(buffer, found[buffer], loop, free)]:
+            free -= {loop.var for loop in equal}
+            waiting = [loop for loop in waiting if all(loop is not one for one in equal)]
+        if waiting and buffer not in inside:
+            made[buffer] = waiting
+    return made
+
+
+def bound_in(loop: For) -> Variables:
+    """The variables of a loop and of the loops in it."""
+    return frozenset((loop.var, *(s.var for s in walk(loop.body) if isinstance(s, For))))
+
+
+def disjoint(buffer: Buffer, accesses: Places, loop: For, free: Variables | None = None) -> bool:
     """Whether on some axis, or at the flat position in some last axes, every iteration stays in a window of
     its own."""
     rank = len(buffer.shape)
-    if any(_own_window([index[axis] for index in accesses], loop) for axis in range(rank)):
+    if any(_own_window([index[axis] for index in accesses], loop, free) for axis in range(rank)):
         return True
     lasts = (
         [flat_index(index[axis:], buffer.shape[axis:]) for index in accesses] for axis in range(rank - 1)
     )
-    return any(_own_window(positions, loop) for positions in lasts)
+    return any(_own_window(positions, loop, free) for positions in lasts)
 
 
-def _own_window(positions: list[IndexLike], loop: For) -> bool:
+def _without_fixed(positions: list[IndexLike], free: Variables) -> list[IndexLike]:
+    """The positions without the terms of variables that are not free, where these are the same in all."""
+    fixed: set[IndexLike] = set()
+    rests: list[IndexLike] = []
+    for position in positions:
+        own: IndexLike = 0
+        for atom, coef in position.terms if isinstance(position, Index) else ():
+            term = var_index(atom) * coef
+            dynamic = any(True for _ in places.dynamics(term))
+            if not dynamic and not free & places.index_variables(term):
+                own = own + term
+        fixed.add(own)
+        rests.append(position - own)
+    return rests if len(fixed) == 1 else positions
+
+
+def _own_window(positions: list[IndexLike], loop: For, free: Variables | None = None) -> bool:
     """Whether position = c * var + rest with one c for all, and the rests span less than a step's worth."""
+    if free is not None:
+        positions = _without_fixed(positions, free)
     scales = {p.coefficient(loop.var) if isinstance(p, Index) else 0 for p in positions}
     scale = scales.pop()
     if scales or not scale:

@@ -1,9 +1,4 @@
-"""Rewrites of loop nests, each checked: a primitive refuses with the reason, `tidy` applies those that pay.
-
-* `split`: one loop becomes two, `size` iterations of the inner one for each of the outer one;
-* `inward`: a loop moves inside of the loops of its body, its scalars become arrays;
-* `parallelize`: the iterations of a loop run on several threads.
-"""
+"""What is done to every plain nest, so that C compilers make vectors of it; built on the schedule's verbs."""
 
 from __future__ import annotations
 
@@ -11,24 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from intaglio.loop import places
-from intaglio.loop.independence import shared_buffer
-from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, If, Reduce, Stmt, Store, While, block, walk
+from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Reduce, Stmt, Store, While, walk
+from intaglio.loop.names import unique_name
+from intaglio.loop.schedule.inward import inward
+from intaglio.loop.schedule.loops import split
+from intaglio.loop.schedule.nest import chain, names_of
 from intaglio.ops.expr import Apply, Expr, IndexValue, Read
 from intaglio.shared.errors import UnsupportedError
-from intaglio.shared.index import (
-    Div,
-    Dynamic,
-    Index,
-    IndexLike,
-    Max,
-    Min,
-    Mod,
-    Product,
-    Var,
-    substitute,
-    var_index,
-    variable,
-)
+from intaglio.shared.index import Div, Dynamic, IndexLike, Max, Min, Mod, Product
 
 MOST_TERMS = 32  # iterations inside of a loop that may move inward
 LANES = (4, 512)  # iterations of a loop that is worth moving, and whose scalars may become arrays
@@ -42,31 +27,7 @@ def tidy(body: Block) -> Block:
     Loops over results whose indices divide their variable are split by the divisor; loops over results
     move inside of small windows that choose (the place of the greatest element).
     """
-    names = {s.var.name for s in walk(body) if isinstance(s, For)}
-    names |= {s.buffer.name for s in walk(body) if isinstance(s, (Store, Reduce, Alloc))}
-    names |= {
-        r.source.name for s in walk(body) for r in places.statement_reads(s) if isinstance(r.source, Buffer)
-    }
-    return _moved(_divided(body, names))
-
-
-# Splitting
-
-
-def split(loop: For, size: int, names: tuple[str, str]) -> For:
-    """`for i in range(n)` as `for i0 in range(n / size): for i1 in range(size)`.
-
-    Raises:
-        UnsupportedError: the loop does not run from 0 a multiple of `size` times.
-    """
-    stop = loop.stop
-    if loop.start != 0 or loop.step != 1 or not isinstance(stop, int) or stop % size:
-        raise UnsupportedError(f"split: range({loop.start}, {stop}, {loop.step}) is no multiple of {size}")
-    outer, inner = variable(names[0], stop // size), variable(names[1], size)
-    body = places.substitute_block(loop.body, {loop.var: outer * size + inner})
-    innermost = not any(isinstance(s, (For, While)) for s in walk(loop.body))
-    second = For(_variable(inner), size, body, "unroll" if innermost else "serial")
-    return For(_variable(outer), stop // size, block(second), loop.kind)
+    return _moved(_divided(body, names_of(body)))
 
 
 def _divided(body: Block, names: set[str]) -> Block:
@@ -83,9 +44,10 @@ def _divided_statement(statement: Stmt, names: set[str]) -> Stmt:
     size = _divisor(statement)
     if size is None:
         return replace(statement, body=_divided(statement.body, names))
-    made = split(
-        statement, size, (_fresh(statement.var.name + "0", names), _fresh(statement.var.name + "1", names))
-    )
+    outer, inner = (unique_name(f"{statement.var.name}{k}", names) for k in (0, 1))
+    made = split(statement, size, (outer, inner))
+    if not any(isinstance(s, (For, While)) for s in walk(statement.body)):
+        made = replace(made, body=Block(tuple(replace(s, kind="unroll") for s in chain(made)[1:2])))
     return replace(made, body=_divided(made.body, names))
 
 
@@ -144,91 +106,6 @@ def _quotients(index: IndexLike) -> Iterator[Div | Mod]:
                 yield from _quotients(inner)
 
 
-# Moving inward
-
-
-def inward(loop: For) -> Block:
-    """The loop inside of all loops of its body; scalars declared in it become arrays over its iterations.
-
-    Raises:
-        UnsupportedError: iterations share memory, or the body is more than loops and assignments.
-    """
-    if not isinstance(loop.stop, int) or loop.start != 0 or loop.step != 1:
-        raise UnsupportedError(f"inward: the loop over {loop.var} has no constant extent")
-    shared = shared_buffer(loop)
-    if shared is not None:
-        raise UnsupportedError(f"inward: iterations over {loop.var} share {shared!r}")
-    local: dict[Buffer, Buffer] = {}
-    for statement in walk(loop.body):
-        if not isinstance(statement, (For, Store, Reduce, Alloc, Comment)):
-            raise UnsupportedError(f"inward: the loop over {loop.var} holds a {type(statement).__name__}")
-        if isinstance(statement, For) and loop.var in (
-            places.index_variables(statement.start) | places.index_variables(statement.stop)
-        ):
-            raise UnsupportedError(f"inward: the loop over {statement.var} depends on {loop.var}")
-    return _inside(loop, loop.body, loop.stop, local)
-
-
-def _inside(loop: For, body: Block, extent: int, local: dict[Buffer, Buffer]) -> Block:
-    """Runs of assignments under the moved loop, inner loops and scalars that outlive a run around it."""
-    has_loops = any(isinstance(s, For) for s in body)
-    made: list[Stmt] = []
-    run: list[Stmt] = []
-
-    def flush() -> None:
-        if run:
-            made.append(replace(loop, body=Block(tuple(run)), kind="serial"))
-            run.clear()
-
-    for statement in body:
-        if isinstance(statement, (Store, Reduce)):
-            run.append(_indexed(statement, loop.index, local))
-        elif isinstance(statement, Alloc) and has_loops:
-            flush()
-            scalar = statement.buffer
-            if scalar.shape:
-                raise UnsupportedError(f"inward: {scalar!r} is an array already")
-            local[scalar] = Buffer(scalar.name, scalar.dtype, (extent,), "local", "stack")
-            made.append(Alloc(local[scalar]))
-        elif isinstance(statement, For):
-            flush()
-            made.append(replace(statement, body=_inside(loop, statement.body, extent, local)))
-        else:
-            run.append(statement)
-    flush()
-    return Block(tuple(made))
-
-
-def _indexed(statement: Store | Reduce, at: Index, local: dict[Buffer, Buffer]) -> Store | Reduce:
-    """The assignment with every scalar that became an array read and written at the loop's variable."""
-    buffer, index = statement.buffer, tuple(_indexed_index(i, at, local) for i in statement.index)
-    if buffer in local:
-        buffer, index = local[buffer], (at,)
-    return replace(statement, buffer=buffer, index=index, value=_indexed_value(statement.value, at, local))
-
-
-def _indexed_value(value: Expr, at: Index, local: dict[Buffer, Buffer]) -> Expr:
-    if isinstance(value, Read):
-        if isinstance(value.source, Buffer) and value.source in local:
-            return Read(local[value.source], (at,), value.dtype)
-        return replace(value, index=tuple(_indexed_index(i, at, local) for i in value.index))
-    if isinstance(value, IndexValue):
-        return replace(value, index=_indexed_index(value.index, at, local))
-    if isinstance(value, Apply):
-        return Apply(value.fn, tuple(_indexed_value(a, at, local) for a in value.args), value.dtype)
-    return value
-
-
-def _indexed_index(index: IndexLike, at: Index, local: dict[Buffer, Buffer]) -> IndexLike:
-    """The same inside of an index: a scalar may be read there at run time."""
-
-    def indexed(atom: Dynamic) -> IndexLike:
-        value = _indexed_value(atom.value, at, local) if isinstance(atom.value, Expr) else atom.value
-        return var_index(Dynamic(value, atom.lo, atom.hi))
-
-    return index if isinstance(index, int) else substitute(index, {}, indexed)
-
-
 def _moved(body: Block) -> Block:
     """Loops over results with small windows inside, moved inward where that is legal."""
     made: list[Stmt] = []
@@ -282,36 +159,3 @@ def _terms(body: Block) -> int | None:
                 return None
             most = max(most, statement.extent * inner)
     return most
-
-
-# Threads
-
-
-def parallelize(loop: For) -> For:
-    """The loop's iterations on several threads.
-
-    Raises:
-        UnsupportedError: two iterations may touch the same element, and one of them writes it.
-    """
-    shared = shared_buffer(loop)
-    if shared is not None:
-        raise UnsupportedError(
-            f"parallelize: iterations over {loop.var} may touch the same element of {shared!r}"
-        )
-    return replace(loop, kind="parallel")
-
-
-def _fresh(name: str, names: set[str]) -> str:
-    wanted, k = name, 0
-    while name in names:
-        k += 1
-        name = f"{wanted}_{k}"
-    names.add(name)
-    return name
-
-
-def _variable(index: IndexLike) -> Var:
-    assert isinstance(index, Index)
-    var = index.terms[0][0]
-    assert isinstance(var, Var)
-    return var

@@ -7,9 +7,11 @@ import pytest
 
 from intaglio.loop.eval import evaluate
 from intaglio.loop.ir import Block, Call, For, Program, Slice, walk
+from intaglio.loop.schedule.inward import inward
+from intaglio.loop.schedule.loops import parallelize, split
 from intaglio.loop.spec import verify
 from intaglio.loop.text import parse_program, print_program
-from intaglio.loop.transform import inward, parallelize, split, tidy
+from intaglio.loop.transform import tidy
 from intaglio.shared.errors import UnsupportedError
 
 HEAD = """program p
