@@ -19,7 +19,7 @@ from intaglio.graph.spec import verify
 from intaglio.graph.text import print_graph
 from intaglio.ops import prim
 from intaglio.ops.like import iota_like
-from intaglio.shared.dtypes import f32, f64
+from intaglio.shared.dtypes import f32, f64, i64
 from intaglio.shared.index import Var, var_index
 from intaglio.shared.types import TensorType
 
@@ -166,6 +166,26 @@ def test_a_sum_of_products_becomes_a_contraction() -> None:
     after = simplify_reductions(graph)
     assert [node.attrs["spec"] for node in after.nodes if node.op.name == "dot"] == ["ijk,kl->ijl"]
     assert_same(graph, after, random_inputs(graph, 0, awkward=False), ulps=5000)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_sum_over_a_one_hot_row_reads_one_element(axis: int) -> None:
+    graph = Graph()
+    x = graph.input(TensorType(f32, (3, 5, 4)), "x")
+    places = tuple(1 if k == axis else n for k, n in enumerate(x.shape))
+    t = graph.input(TensorType(i64, places), "t")
+    hot = prim.eq(prim.broadcast(t, shape=x.shape), iota_like(x, x.shape, axis, i64))
+    shifted = x - prim.broadcast(prim.reduce_max(x, axes=(0, 1, 2)), shape=x.shape)
+    rows = [
+        prim.where(hot, v, 0) for v in (shifted, prim.broadcast(prim.sum(x, axes=(0, 1, 2)), shape=x.shape))
+    ]
+    graph.set_outputs([prim.sum(rows[0], axes=(axis,)), prim.sum(-rows[1], axes=(axis,))])
+    after = dead_code(simplify_reductions(graph))
+    assert names(after).count("gather") == 1
+    assert "eq" not in names(after)
+    rng = np.random.default_rng(0)
+    inputs = [rng.standard_normal(x.shape, np.float32), rng.integers(-2, 7, places)]
+    assert_same(graph, after, inputs, ulps=4)
 
 
 def test_an_elementwise_product_stays_a_reduction() -> None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.passes.simplify_inference import RULES as IDENTITIES
 from intaglio.graph.rewrite import Build, Counts, exhaust
-from intaglio.graph.rules import Rule, RuleSet, number_of, scalar
+from intaglio.graph.rules import Rule, RuleSet, full, number_of, scalar
+from intaglio.ops.dispatch import evaluate
 from intaglio.ops.registry import REGISTRY
 from intaglio.shared.index import IndexLike
 
@@ -198,6 +201,11 @@ def _broadcast_behind(node: Node, operands: Sequence[Value], counts: Counts) -> 
 
     def build() -> list[Value]:
         graph = operands[0].graph
+        numbers = [number_of(value) for value in operands]
+        if inner is None and all(number is not None for number in numbers):
+            return [
+                full(graph, evaluate(node.op, [np.asarray(n) for n in numbers], node.attrs), node.outputs[0])
+            ]
         small = [_narrow(value, shape) for value in operands]
         (made,) = graph.append(node.op, small, node.attrs)
         return [_broadcast(made, node.outputs[0].shape)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from intaglio.graph.ir import Graph, Node, Value
+from intaglio.graph.passes.one_hot import one_hot_sum
 from intaglio.graph.rewrite import Build, Counts, exhaust
 from intaglio.graph.rules import Rule, RuleSet
 from intaglio.ops.registry import REGISTRY
@@ -72,7 +73,7 @@ RULES = RuleSet(
 
 def simplify_reductions(graph: Graph) -> Graph:
     """The graph with simpler reductions; the graph itself when there is nothing to simplify."""
-    return exhaust(graph, [RULES.find, _sum_of_products])
+    return exhaust(graph, [RULES.find, one_hot_sum, _sum_of_products])
 
 
 def _sum_of_products(node: Node, operands: Sequence[Value], counts: Counts) -> Build | None:

@@ -173,6 +173,8 @@ def power(call: FxCall, a: Any, b: Any) -> Any:
         a = prim.cast(a, dtype=call.dtype) if hasattr(a, "type") and dtype_of(a) != call.dtype else a
         if b == 2 and isinstance(b, (int, float)):
             return a * a
+        if b == 3 and isinstance(b, (int, float)):
+            return a * a * a
         if b == 0.5 and isinstance(b, float):
             return prim.sqrt(a)
     return prim.pow(a, b)
