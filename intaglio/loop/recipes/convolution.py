@@ -53,7 +53,8 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
         TurnedTiles(anchor, geometry, target, lanes_),
     ]
     if WinogradTiles.fits(geometry, lanes_):
-        plans += [WinogradTiles(anchor, geometry, target, lanes_, t) for t in TRANSFORMS[anchor.accuracy]]
+        made = [WinogradTiles(anchor, geometry, target, lanes_, t) for t in TRANSFORMS[anchor.accuracy]]
+        plans += [plan for plan in made if plan.has_room]
     return min(plans, key=lambda plan: plan.cycles).nest()
 
 

@@ -41,6 +41,7 @@ TURN_CYCLES = 1.0  # to turn an element
 TRANSFORM_CYCLES = 2.5  # per frequency of a vector of channels, both ways each
 FAR_BYTES = 8.0  # per cycle, of weights that do not stay in the second cache
 ROWS = 32  # tiles of a chunk, whose products stay near
+LOCAL_BYTES = 256 << 10  # of a block's transformed source, on the stack
 
 
 @dataclass
@@ -74,7 +75,13 @@ class WinogradTiles:
         *self.tile, self.chunk_cycles = best_tile(tiles, g.outs, g.ins, self.lanes, spared)
         row = self.points * self.across * g.ins * self.anchor.dtype.size
         self.whole = self.batch == 1 and g.groups == 1 and row * self.down <= self.target.l2
-        self.block = self.down if self.whole else max(1, min(self.down, self.target.l2 // 4 // row))
+        room = min(self.target.l2 // 4, LOCAL_BYTES)
+        self.block = self.down if self.whole else min(self.down, room // row)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the source of a row of tiles stays near."""
+        return self.block > 0
 
     @property
     def cycles(self) -> float:
@@ -85,7 +92,7 @@ class WinogradTiles:
             g.ins * g.windows[0].size * g.windows[1].size + g.outs * g.windows[0].out * g.windows[1].out
         )
         weights = self.points * g.ins * g.outs * self.anchor.dtype.size
-        far = weights * -(-self.down // self.block) / FAR_BYTES if weights > self.target.l2 // 2 else 0.0
+        far = weights * -(-self.down // max(1, self.block)) / FAR_BYTES if weights > self.target.l2 // 2 else 0.0
         made = 0.0 if g.data is not None else 3 * weights / self.anchor.dtype.size / (upper(self.batch) or 64)
         products = self.points * self.chunk_cycles * self.down / self.chunk
         return products + vectors * self.points * TRANSFORM_CYCLES + elements * TURN_CYCLES + far + made
