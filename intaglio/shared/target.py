@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Tuning(Protocol):
+    """Measured choices between the plans that a recipe offers, which are sorted by estimates."""
+
+    def plan(self, key: str, offered: Sequence[str]) -> str:
+        """The name of the plan to use."""
+
+    def made(self, body: object) -> None:
+        """The body of a kernel is made after its choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +23,7 @@ class Target:
 
     `vector_bytes` is the width of a vector register (0: plain C loops, no vector types), `registers`
     how many there are; cache sizes are in bytes per core, `line` is a cache line.
+    `tuning` are choices measured on the machine; without it estimates decide.
     """
 
     name: str
@@ -21,6 +34,7 @@ class Target:
     line: int = 64
     features: frozenset[str] = frozenset()
     flags: tuple[str, ...] = ()
+    tuning: Tuning | None = field(default=None, compare=False)
 
     def lanes(self, element_size: int) -> int:
         """Elements per vector register; 1 when the target has none."""

@@ -14,6 +14,13 @@ SUMS = ("add", "mul", "max", "min")
 
 def lower_anchor(anchor: Anchor, target: Target) -> Nest | None:
     """A fast nest for an anchor; None when the plain loops are as good."""
+    nest = _nest(anchor, target)
+    if nest is not None and target.tuning is not None:
+        target.tuning.made(nest.body)
+    return nest
+
+
+def _nest(anchor: Anchor, target: Target) -> Nest | None:
     op = lookup(anchor.op)
     if 0 in anchor.result.shape or any(0 in operand.type.shape for operand in anchor.operands):
         return None

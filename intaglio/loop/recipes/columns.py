@@ -40,7 +40,7 @@ class ColumnTiles:
     packs: list[tuple[Panels, Buffer]] = field(default_factory=list)
 
     @staticmethod
-    def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[ColumnTiles]:
+    def plans(contraction: Contraction, target: Target, lanes: int, rank: int = 0) -> Iterator[ColumnTiles]:
         """Every axis of the right operand and the result that can be the column."""
         batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
         rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
@@ -57,9 +57,9 @@ class ColumnTiles:
             outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
             direct = all(s == 1 for s in strides.right)
             if direct:
-                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, False)
+                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, False, rank)
             if contraction.right.data is not None or _packing_pays(contraction, row, reduced):
-                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, True)
+                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, True, rank)
 
     @staticmethod
     def _plan(
@@ -71,10 +71,11 @@ class ColumnTiles:
         outer: list[Dim],
         reduced: list[Dim],
         packed: bool,
+        rank: int,
     ) -> ColumnTiles:
         depth, times = _count(reduced), _count(outer)
         assert isinstance(column.extent, int)
-        rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target)
+        rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target, rank)
         strides = contraction.dim_strides(column).right
         if packed and contraction.right.data is not None:
             pass  # packed when compiling
@@ -86,6 +87,11 @@ class ColumnTiles:
         return ColumnTiles(
             contraction, target, lanes, column, row, outer, reduced, packed, (rows, vectors), cycles * times
         )
+
+    @property
+    def name(self) -> str:
+        packed = "packed " if self.packed else ""
+        return f"columns {self.column.names} {packed}{self.tile[0]}x{self.tile[1]}"
 
     def nest(self) -> Nest:
         """The loops."""

@@ -13,10 +13,13 @@ Which form, which operand is the right one, and the tile's shape: the least esti
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from intaglio.loop.recipes.anchor import Anchor, Nest
 from intaglio.loop.recipes.axes import Contraction
 from intaglio.loop.recipes.columns import ColumnTiles
 from intaglio.loop.recipes.dots import DotTiles
+from intaglio.loop.search import choose
 from intaglio.shared.index import product, upper
 from intaglio.shared.target import Target
 
@@ -39,10 +42,14 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
     terms = upper(product(tuple(contraction.extents.values())))
     if lanes == 1 or (terms is not None and terms < PLAIN_BELOW) or not contraction.is_plain:
         return None
-    plans: list[ColumnTiles | DotTiles] = [*DotTiles.plans(contraction, target, lanes)]
-    for side in (contraction, contraction.swap()):
-        plans += ColumnTiles.plans(side, target, lanes)
-    return min(plans, key=lambda plan: plan.cycles).nest() if plans else None
+
+    def plans(rank: int) -> Iterator[ColumnTiles | DotTiles]:
+        yield from DotTiles.plans(contraction, target, lanes, rank)
+        for side in (contraction, contraction.swap()):
+            yield from ColumnTiles.plans(side, target, lanes, rank)
+
+    plan = choose(contraction.anchor, target, plans)
+    return None if plan is None else plan.nest()
 
 
 def _one_type(anchor: Anchor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -17,6 +17,7 @@ from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
 from intaglio.loop.recipes.winograd import WinogradTiles
 from intaglio.loop.recipes.winograd_transforms import F2, F4, Transform
+from intaglio.loop.search import choose
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
@@ -48,14 +49,18 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
         return _contraction(anchor, geometry, target)
     if long:
         return None
-    plans: list[ImageTiles | WinogradTiles] = [
-        WideTiles(anchor, geometry, target, lanes_),
-        TurnedTiles(anchor, geometry, target, lanes_),
-    ]
-    if WinogradTiles.fits(geometry, lanes_):
-        made = [WinogradTiles(anchor, geometry, target, lanes_, t) for t in TRANSFORMS[anchor.accuracy]]
-        plans += [plan for plan in made if plan.has_room]
-    return min(plans, key=lambda plan: plan.cycles).nest()
+
+    def plans(rank: int) -> Iterator[ImageTiles | WinogradTiles]:
+        yield WideTiles(anchor, geometry, target, lanes_, rank)
+        yield TurnedTiles(anchor, geometry, target, lanes_, rank)
+        if WinogradTiles.fits(geometry, lanes_):
+            for transform in TRANSFORMS[anchor.accuracy]:
+                tiles = WinogradTiles(anchor, geometry, target, lanes_, transform, rank)
+                if tiles.has_room:
+                    yield tiles
+
+    plan = choose(anchor, target, plans)
+    return None if plan is None else plan.nest()
 
 
 def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:

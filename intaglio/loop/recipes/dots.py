@@ -38,7 +38,7 @@ class DotTiles:
     cycles: float
 
     @staticmethod
-    def plans(contraction: Contraction, target: Target, lanes: int) -> Iterator[DotTiles]:
+    def plans(contraction: Contraction, target: Target, lanes: int, rank: int = 0) -> Iterator[DotTiles]:
         """At most one: the contiguous axis of the reduction, the longest rows and columns."""
         batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
         rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
@@ -63,10 +63,14 @@ class DotTiles:
         )
         outer = [*batch, *(d for d in (*rows, *columns) if d is not row and d is not column)]
         further = [d for d in reduced if d is not depth]
-        tile, cycles = _best(row, column, depth, further, lanes, target)
+        tile, cycles = _best(row, column, depth, further, lanes, target, rank)
         yield DotTiles(
             contraction, target, lanes, row, column, outer, depth, further, tile, cycles * _count(outer)
         )
+
+    @property
+    def name(self) -> str:
+        return f"dots along {self.depth.names} {self.tile[0]}x{self.tile[1]}"
 
     def nest(self) -> Nest:
         """The loops."""
@@ -187,9 +191,9 @@ class DotTiles:
 
 
 def _best(
-    row: Dim, column: Dim, depth: Dim, further: list[Dim], lanes: int, target: Target
+    row: Dim, column: Dim, depth: Dim, further: list[Dim], lanes: int, target: Target, rank: int
 ) -> tuple[tuple[int, int], float]:
-    """The tile with the least estimated cycles."""
+    """The tile with the least estimated cycles, or one of a later rank."""
     found = []
     assert isinstance(depth.extent, int)
     steps = sum(part.count for part in panels(depth.extent, 1, lanes)) * _count(further)
@@ -203,7 +207,7 @@ def _best(
                 one = steps * max(size, down.size + across.size, 4) + SUM_CYCLES * size + 10
                 cycles += one * down.count * across.count
         found.append((cycles, (rows, columns)))
-    cycles, tile = min(found)
+    cycles, tile = sorted(found)[min(rank, len(found) - 1)]
     return tile, cycles
 
 

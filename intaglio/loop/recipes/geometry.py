@@ -92,12 +92,18 @@ class ImageTiles:
     geometry: Geometry
     target: Target
     lanes: int
+    rank: int = 0
 
     def __post_init__(self) -> None:
         g = self.geometry
         self.image = Image(g.ins, g.windows, self.lanes)
         self.names = Names(self.anchor.names)
         self.outer_work = g.groups * (upper(self.anchor.result.shape[0]) or 64)
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The form and the register tile, in short."""
 
     @property
     @abstractmethod

@@ -82,11 +82,11 @@ def tile_cycles(rows: int, vectors: int) -> float:
 
 
 def best_tile(
-    rows: IndexLike, columns: int, depth: int, lanes: int, target: Target
+    rows: IndexLike, columns: int, depth: int, lanes: int, target: Target, rank: int = 0
 ) -> tuple[int, int, float]:
     """The tile (rows, vectors) with the least estimated cycles for a whole product, and those cycles.
 
-    `rows` may be symbolic and counts as many then.
+    `rows` may be symbolic and counts as many then. `rank` 1 is the second best tile, and so on.
     """
     found: list[tuple[float, int, int]] = []
     many = rows if isinstance(rows, int) else 64
@@ -101,5 +101,5 @@ def best_tile(
                 work = depth * tile_cycles(run.size, panel.vectors) + 3 * run.size * panel.vectors + 12
                 cycles += work * run.count * panel.count
         found.append((cycles, vectors, most))
-    cycles, vectors, most = min(found)
+    cycles, vectors, most = sorted(found)[min(rank, len(found) - 1)]
     return most, vectors, cycles

@@ -37,7 +37,7 @@ class TurnedTiles(ImageTiles):
         self.kernel = tuple(w.kernel for w in g.windows)
         self.width = g.windows[-1].out
         spared = replace(self.target, registers=self.target.registers - SPARED)
-        *self.tile, self.row_cycles = best_tile(self.width, g.outs, self.depth, self.lanes, spared)
+        *self.tile, self.row_cycles = best_tile(self.width, g.outs, self.depth, self.lanes, spared, self.rank)
 
     @property
     def cycles(self) -> float:
@@ -46,6 +46,10 @@ class TurnedTiles(ImageTiles):
         turned = 0.0 if g.data is not None else g.outs * self.depth / (self.outer_work / g.groups)
         useful = prod(w.useful for w in g.windows[:-1])
         return rows * (self.row_cycles * useful + self.width * g.outs * TURN_CYCLES) + turned
+
+    @property
+    def name(self) -> str:
+        return f"lanes of channels {self.tile[0]}x{self.tile[1]}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class WideTiles(ImageTiles):
         row = min(g.outs, 14) * self.image.strides[0] * self.anchor.dtype.size
         blocks = balanced(first.out, min(first.out, max(1, WIDE_BYTES // row)))
         *self.tile, cycles = best_tile(
-            g.outs, self.width(blocks[0].size), g.ins * g.taps, self.lanes, self.target
+            g.outs, self.width(blocks[0].size), g.ins * g.taps, self.lanes, self.target, self.rank
         )
         self.block_cycles = cycles
         return blocks
@@ -47,6 +47,10 @@ class WideTiles(ImageTiles):
         g = self.geometry
         stored = g.outs * prod(w.out for w in g.windows) * STORE_CYCLES
         return self.block_cycles * self.geometry.windows[0].out / self.blocks[0].size + stored
+
+    @property
+    def name(self) -> str:
+        return f"lanes of places {self.tile[0]}x{self.tile[1]}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ class WinogradTiles:
     target: Target
     lanes: int
     transform: Transform
+    rank: int = 0
 
     @staticmethod
     def fits(geometry: Geometry, lanes: int) -> bool:
@@ -72,7 +73,7 @@ class WinogradTiles:
         self.chunk = max(1, min(self.down, ROWS // self.across))
         spared = replace(self.target, registers=self.target.registers - SPARED)
         tiles = self.chunk * self.across
-        *self.tile, self.chunk_cycles = best_tile(tiles, g.outs, g.ins, self.lanes, spared)
+        *self.tile, self.chunk_cycles = best_tile(tiles, g.outs, g.ins, self.lanes, spared, self.rank)
         row = self.points * self.across * g.ins * self.anchor.dtype.size
         self.whole = self.batch == 1 and g.groups == 1 and row * self.down <= self.target.l2
         room = min(self.target.l2 // 4, LOCAL_BYTES)
@@ -82,6 +83,10 @@ class WinogradTiles:
     def has_room(self) -> bool:
         """Whether the source of a row of tiles stays near."""
         return self.block > 0
+
+    @property
+    def name(self) -> str:
+        return f"winograd {self.transform.tile} {self.tile[0]}x{self.tile[1]}"
 
     @property
     def cycles(self) -> float:
