@@ -53,6 +53,15 @@ class Accessor:
         return self.resolve(self.value, index if isinstance(index, tuple) else (index,))
 
 
+def sliding(node: Node) -> Node | None:
+    """The view of sliding windows whose windows a reduction goes over; None when there is none."""
+    view = node.inputs[0].node if node.inputs else None
+    if node.op.kind != "reduce" or view is None or view.op.name != "unfold":
+        return None
+    inner = len(view.attrs["kernel"])
+    return view if tuple(node.attrs.get("axes", ())) == tuple(range(2 + inner, 2 + 2 * inner)) else None
+
+
 def element(node: Node, index: Place, resolve: Resolve) -> Expr:
     """What one element of a map or view is, its operands read through `resolve`."""
     return node.op.element(index, [Accessor(v, resolve) for v in node.inputs], node.attrs)

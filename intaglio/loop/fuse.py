@@ -27,6 +27,7 @@ from intaglio.loop.access import (
     reads,
     reads_plainly,
     scalar_constant,
+    sliding,
 )
 from intaglio.shared.errors import VerifyError
 from intaglio.shared.index import product, upper
@@ -193,7 +194,9 @@ class _Fuser:
         rank = node.inputs[0].type.rank
         kept = rank - len(axes)
         trailing = bool(axes) and tuple(axes) == tuple(range(kept, rank))
-        if not trailing:
+        if sliding(node) is not None:
+            self.start(node, "anchor", node.outputs[0].type.rank)
+        elif not trailing:
             group = self.start(node, "anchor", node.outputs[0].type.rank)
             for producer in self.producers(node):
                 self.absorb(group, producer, "the reduction is its only reader")

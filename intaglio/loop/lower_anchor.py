@@ -24,12 +24,15 @@ from intaglio.shared.target import Target
 
 
 def lower_anchor(
-    lowering: GroupLowering, target: Target, accuracy: Accuracy
+    lowering: GroupLowering, target: Target, accuracy: Accuracy, plain: bool = False
 ) -> tuple[Block, tuple[str, ...], tuple[Buffer, ...]]:
-    """The nest of an anchor group, how it was scheduled, and the scratch arrays it asks for."""
+    """The nest of an anchor group, how it was scheduled, and the scratch arrays it asks for.
+
+    A `plain` one is what a schedule starts from: no recipe is asked.
+    """
     anchor = lowering.group.anchor
     assert anchor is not None
-    nest = recipes.lower_anchor(_describe(lowering, anchor, accuracy), target)
+    nest = None if plain else recipes.lower_anchor(_describe(lowering, anchor, accuracy), target)
     if nest is not None:
         return nest.body, nest.notes, nest.scratch
     return tidy(_plain_nest(lowering, anchor)), ("plain nest",), ()
@@ -37,14 +40,16 @@ def lower_anchor(
 
 def _describe(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:
     """The anchor as recipes see it."""
+    view = access.sliding(anchor)
     return Anchor(
         op=anchor.op.name,
         attrs=anchor.attrs,
-        operands=tuple(access.Accessor(v, lowering.resolve) for v in anchor.inputs),
+        operands=tuple(access.Accessor(v, lowering.resolve) for v in (view or anchor).inputs),
         result=anchor.outputs[0].type,
         finish=lambda index, acc: finish(lowering, anchor, index, acc),
         taken=frozenset(lowering.names),
         accuracy=accuracy,
+        windows=None if view is None else view.attrs,
     )
 
 

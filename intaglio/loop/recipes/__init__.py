@@ -5,6 +5,7 @@ from __future__ import annotations
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand
 from intaglio.loop.recipes.contraction import lower_dot, lower_reduction
 from intaglio.loop.recipes.convolution import lower_convolution
+from intaglio.loop.recipes.pooling import lower_pooling
 from intaglio.loop.recipes.weights import lower_weights
 from intaglio.ops.registry import lookup
 from intaglio.shared.target import Target
@@ -24,6 +25,8 @@ def _nest(anchor: Anchor, target: Target) -> Nest | None:
     op = lookup(anchor.op)
     if 0 in anchor.result.shape or any(0 in operand.type.shape for operand in anchor.operands):
         return None
+    if anchor.windows is not None:
+        return lower_pooling(anchor, target)
     if op.name == "dot":
         return lower_dot(anchor, target)
     if op.name in ("conv", "conv_dx"):

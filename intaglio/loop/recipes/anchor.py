@@ -50,7 +50,9 @@ class Anchor:
     """One reduction (contraction, convolution, sum, ...) and what follows each of its results.
 
     `finish(index, value)` stores the reduced value of the result's element at `index` through the fused
-    epilogue; it may give several stores. `taken` are names that local buffers and variables must not have.
+    epilogue; it may give several stores. A reduction over sliding windows has the attributes of the windows
+    (those of `unfold`), and what they slide over as its operand. `taken` are names that local buffers and
+    variables must not have.
     """
 
     op: str
@@ -60,6 +62,7 @@ class Anchor:
     finish: Callable[[Place, Expr], list[Stmt]]
     taken: frozenset[str] = frozenset()
     accuracy: Accuracy = "standard"
+    windows: Mapping[str, Any] | None = None
 
     @property
     def combine(self) -> Combine:

@@ -52,6 +52,11 @@ class Window:
         return (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation
 
     @property
+    def pads(self) -> bool:
+        """Whether taps leave the source."""
+        return self.low > 0 or self.last - self.low >= self.size
+
+    @property
     def phases(self) -> int:
         """Planes that taps read."""
         return min(self.stride, (self.kernel - 1) * self.dilation + 1)
