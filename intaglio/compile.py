@@ -28,6 +28,7 @@ from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory
 from intaglio.loop.recipes.anchor import ACCURACIES, Accuracy
+from intaglio.loop.schedule import kernel_names, schedule_program
 from intaglio.loop.share import share_kernels
 from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
@@ -54,6 +55,7 @@ class Settings:
     opt: str = "default"
     keep_phases: bool = False
     accuracy: Accuracy = "standard"
+    schedules: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.accuracy not in ACCURACIES:
@@ -79,6 +81,7 @@ class Settings:
             "disabled_passes": list(self.disabled_passes),
             "keep_phases": self.keep_phases,
             "accuracy": self.accuracy,
+            **({"schedules": dict(self.schedules)} if self.schedules else {}),
         }
 
 
@@ -132,8 +135,9 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
         keep_phases=settings.keep_phases,
         fusing=settings.runs("FuseOps"),
         accuracy=settings.accuracy,
+        plain=kernel_names(settings.schedules),
     )
-    program = share_kernels(program)
+    program = share_kernels(schedule_program(program, settings.schedules))
     seconds["Lower"] = time.perf_counter() - started
     for decision in decisions:
         debug(2, str(decision))
@@ -163,6 +167,7 @@ def compile_graph(
     opt: str = "default",
     keep_phases: bool = False,
     accuracy: Accuracy = "standard",
+    schedules: Mapping[str, str] | None = None,
 ) -> Compiled:
     """Compile a graph.
 
@@ -176,9 +181,12 @@ def compile_graph(
         accuracy: `high` sums products as they are written, in any order; `standard` also uses formulas that
             round no worse on data of one size (Winograd's, tiles of 2 by 2); `relaxed` also some that lose
             about a decimal digit (tiles of 4 by 4).
+        schedules: by kernel name, schedules of plain nests, in the language of `intaglio.loop.schedule`.
     """
     disabled = tuple(disabled_passes)
-    settings = Settings(target, threads, opt_level, disabled, toolchain, opt, keep_phases, accuracy)
+    settings = Settings(
+        target, threads, opt_level, disabled, toolchain, opt, keep_phases, accuracy, schedules=schedules or {}
+    )
     return finish(lower_graph(graph, settings), source_graph=graph)
 
 
@@ -216,6 +224,7 @@ def compile(
     toolchain: str | None = None,
     opt: str = "default",
     accuracy: Accuracy = "standard",
+    schedules: Mapping[str, str] | None = None,
 ) -> Any:
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
 
@@ -239,6 +248,7 @@ def compile(
         "toolchain": toolchain,
         "opt": opt,
         "accuracy": accuracy,
+        "schedules": schedules,
     }
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
         from intaglio.specialised import compile_onnx

@@ -54,6 +54,7 @@ def export(
         disabled_passes=tuple(chosen["disabled_passes"]),
         keep_phases=chosen["keep_phases"],
         accuracy=chosen["accuracy"],
+        schedules=chosen.get("schedules", {}),
     )
     program = lower_graph(graph, settings).program
     calls = _made_up(graph, seed) if samples is None else [_given(graph, sample) for sample in samples]

@@ -39,6 +39,7 @@ class Lowering:
     keep_phases: bool = False
     fusing: bool = True
     accuracy: Accuracy = "standard"
+    plain: frozenset[str] = frozenset()
     decisions: list[Decision] = field(default_factory=list)
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -147,7 +148,8 @@ class Lowering:
         notes: tuple[str, ...] = ()
         extra: tuple[Buffer, ...] = ()
         if group.kind == "anchor":
-            body, notes, extra = lower_anchor(lowering, self.target, self.accuracy)
+            plain = unique_name(kernel_name(group), set(self.names)) in self.plain
+            body, notes, extra = lower_anchor(lowering, self.target, self.accuracy, plain)
         else:
             body = tidy(lower_rows(lowering, self.target))
         return [self.finish_kernel(group, lowering, body, notes, extra)]
@@ -234,6 +236,7 @@ def lower(
     keep_phases: bool = False,
     fusing: bool = True,
     accuracy: Accuracy = "standard",
+    plain: frozenset[str] = frozenset(),
 ) -> tuple[Program, list[Decision]]:
     """Lower a verified graph to a program whose scratch arrays have no place in memory yet.
 
@@ -241,9 +244,10 @@ def lower(
         keep_phases: forward, backward and update become separate parts of the driver.
         fusing: False gives every operator a kernel of its own.
         accuracy: which formulas recipes may use.
+        plain: names of kernels that get plain nests, for schedules to start from.
     """
     program = Program(identifier(graph.name))
-    lowering = Lowering(program, target, keep_phases, fusing, accuracy)
+    lowering = Lowering(program, target, keep_phases, fusing, accuracy, plain)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from intaglio.loop import places
-from intaglio.loop.independence import bound_in, carried, shared_buffer, shared_buffers
-from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Reduce, Stmt, Store, While, block, walk
+from intaglio.loop.independence import carried, shared_buffer
+from intaglio.loop.ir import Block, Buffer, For, Reduce, Stmt, Store, block, walk
 from intaglio.loop.recipes.nests import variable_of
 from intaglio.loop.recipes.tiles import balanced
-from intaglio.loop.schedule.guards import simplified
 from intaglio.loop.schedule.nest import Nest, Path, chain, constant_extent, rebuilt
 from intaglio.loop.schedule.records import Record
-from intaglio.ops.expr import Apply, Expr
 from intaglio.shared.errors import UnsupportedError
-from intaglio.shared.index import IndexLike, Var, minimum, variable
+from intaglio.shared.index import minimum, variable
 
 MOST_UNROLLED = 64
 
@@ -263,140 +261,3 @@ class Parallel(Record, verb="parallel"):
             return [parallelize(loop)]
 
         nest.rewrite(self.loop, made)
-
-
-@dataclass(frozen=True)
-class Vectorize(Record, verb="vectorize"):
-    """The iterations of a loop as lanes of vectors: a power of two of them, each array in it at unit stride
-    or the same for all lanes. Reductions into one place are added up across the lanes."""
-
-    loop: str
-
-    def apply(self, nest: Nest) -> None:
-        def made(loop: For, _: Path) -> Iterable[Stmt]:
-            extent = constant_extent("vectorize", loop)
-            if extent & (extent - 1) or extent < 2:
-                raise UnsupportedError(
-                    f"vectorize: {extent} iterations over {loop.var} are no power of two",
-                    hint="split the loop by the lanes of the machine",
-                )
-            for buffer in shared_buffers(loop, bound_in(loop)):
-                if not only_reduced(loop.body, buffer):
-                    raise UnsupportedError(f"vectorize: iterations over {loop.var} share {buffer!r}")
-                nest.reassociates = True
-            check_lanes(loop)
-            return [replace(loop, kind="vector")]
-
-        nest.rewrite(self.loop, made)
-
-
-def check_lanes(loop: For) -> None:
-    """Refuse a loop whose body has no form in vectors, with the reason."""
-    for statement in walk(loop.body):
-        if isinstance(statement, While) or (isinstance(statement, For) and statement.kind == "vector"):
-            raise UnsupportedError(f"vectorize: the loop over {loop.var} holds a loop without vector form")
-        if isinstance(statement, Alloc) and statement.buffer.shape:
-            raise UnsupportedError(f"vectorize: {statement.buffer!r} is declared in the loop over {loop.var}")
-        if isinstance(statement, For) and loop.var in (
-            places.index_variables(statement.start) | places.index_variables(statement.stop)
-        ):
-            raise UnsupportedError(f"vectorize: the bounds of the loop over {statement.var} use {loop.var}")
-        if isinstance(statement, If) and loop.var in places.variables(statement.condition):
-            raise UnsupportedError(f"vectorize: lanes of {loop.var} take different branches")
-        touched = [(r.source, r.index) for r in places.statement_reads(statement)]
-        if isinstance(statement, (Store, Reduce)):
-            touched.append((statement.buffer, statement.index))
-            _check_guards(statement.value, loop.var)
-        for source, index in touched:
-            stride = places.stride(source, index, loop.var) if isinstance(source, Buffer) else 0
-            if stride not in (0, 1):
-                raise UnsupportedError(
-                    f"vectorize: lanes of {loop.var} lie {stride or 'irregularly'} apart in {source!r}",
-                    hint="pack or layout puts them side by side",
-                )
-
-
-def _check_guards(value: Expr, lane: Var) -> None:
-    if not isinstance(value, Apply):
-        return
-    guard = value.fn == "where" and lane in places.variables(value.args[0]) and _guards_place(value.args[0])
-    if guard and any(True for side in value.args[1:] for _ in places.reads(side)):
-        raise UnsupportedError(
-            f"vectorize: a guard on lanes of {lane} keeps places inside of an array",
-            hint="specialise peels the edges off, pad reads from a padded copy",
-        )
-    for argument in value.args:
-        _check_guards(argument, lane)
-
-
-def _guards_place(condition: Expr) -> bool:
-    """Whether a condition asks about indices."""
-    return not any(True for _ in places.reads(condition))
-
-
-@dataclass(frozen=True)
-class Specialise(Record, verb="specialise"):
-    """The first and last iterations of a loop in copies of their own, so that guards and shorter tiles in
-    them, and in the iterations between, are decided when compiling."""
-
-    loop: str
-    first: int = 0
-    last: int = 0
-
-    def apply(self, nest: Nest) -> None:
-        def made(loop: For, _: Path) -> Iterable[Stmt]:
-            extent = constant_extent("specialise", loop)
-            inner = extent - self.first - self.last
-            if inner < 1:
-                raise UnsupportedError(f"{self}: the loop has {extent} iterations")
-            if loop.kind != "serial":
-                raise UnsupportedError(f"{self}: the loop is {loop.kind}", hint="specialise comes first")
-            copies = [_renamed(nest, _iteration(loop, k)) for k in range(extent)[: self.first + (inner == 1)]]
-            between = [_shifted(loop, self.first, inner)] if inner > 1 else []
-            last = [_renamed(nest, _iteration(loop, k)) for k in range(extent - self.last, extent)]
-            return block(*copies, *between, *last)
-
-        nest.rewrite(self.loop, made)
-
-
-def _iteration(loop: For, value: int) -> Block:
-    return decided(places.substitute_block(loop.body, {loop.var: value}))
-
-
-def _shifted(loop: For, start: int, extent: IndexLike) -> For:
-    """The loop over `extent` iterations from `start` on, counted from 0."""
-    index = variable(loop.var.name, extent)
-    body = places.substitute_block(loop.body, {loop.var: index + start})
-    return For(variable_of(index), extent, decided(body), loop.kind)
-
-
-def decided(body: Block) -> Block:
-    """Guards and bounds of loops that the bounds of variables decide; loops of one iteration become it."""
-    made: list[Stmt] = []
-    for statement in simplified(body):
-        if isinstance(statement, For) and isinstance(statement.stop, int) and statement.var.hi is not None:
-            extent = statement.extent
-            if extent == 0:
-                continue
-            if statement.start == 0 and statement.step == 1 and statement.stop <= statement.var.hi:
-                index = variable(statement.var.name, statement.stop)
-                inner = places.substitute_block(statement.body, {statement.var: index})
-                statement = For(
-                    variable_of(index), statement.stop, decided(simplified(inner)), statement.kind
-                )
-            else:
-                statement = replace(statement, body=decided(statement.body))
-        elif isinstance(statement, For):
-            statement = replace(statement, body=decided(statement.body))
-        made.append(statement)
-    return Block(tuple(made))
-
-
-def _renamed(nest: Nest, body: Block) -> Block:
-    """A copy of statements whose arrays have names of their own, for a block that holds others."""
-    new: dict[Buffer, Buffer] = {}
-    for statement in body:
-        if isinstance(statement, Alloc):
-            old = statement.buffer
-            new[old] = Buffer(nest.unique(old.name), old.dtype, old.shape, old.role, old.space)
-    return places.substitute_block(body, {}, new) if new else body

@@ -20,7 +20,7 @@ from intaglio.loop import places
 from intaglio.loop.independence import accesses, bound_in
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block, walk
 from intaglio.loop.recipes.nests import variable_of
-from intaglio.loop.schedule.loops import decided
+from intaglio.loop.schedule.edges import decided
 from intaglio.loop.schedule.nest import Nest, Path, chain, constant_extent, rebuilt, with_bodies
 from intaglio.loop.schedule.records import Record
 from intaglio.loop.schedule.regions import Place, axis_bounds, bytes_of, redirected
@@ -153,7 +153,7 @@ class _Move:
                 if r is ring:
                     moved[r.axis] = index[r.axis] % r.window
                 else:
-                    moved[r.axis] = index[r.axis] - r.fixed - r.low
+                    moved[r.axis] = index[r.axis] - maximum(0, r.fixed + r.low)
             return new, tuple(moved)
 
         body = redirected(self.at.body, self.buffer, place)
@@ -191,7 +191,7 @@ class _Move:
             first = maximum(0, start)
             most = r.high + 1 - (start - r.fixed)
             assert isinstance(most, int)
-            stop = minimum(loop.stop, r.fixed + r.high + 1) - first
+            stop = minimum(loop.stop - first, minimum(most, r.fixed + r.high + 1))
             row = variable(loop.var.name, min(most, loop.stop))
             env[loop.var] = row + first
             loops.append(replace(loop, var=variable_of(row), stop=stop, kind="serial"))
