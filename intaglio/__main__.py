@@ -21,6 +21,7 @@ from intaglio.command_options import (
     OptLevel,
     TargetName,
     Threads,
+    Tuning,
     console,
     printable,
 )
@@ -72,11 +73,12 @@ def compile_command(
     target: TargetName = "generic",
     opt_level: OptLevel = 3,
     disable: Disabled = None,
+    tuning: Tuning = None,
 ) -> None:
     """Write a model as a folder of C with header, build files and self-test."""
     graph = load_model(model)
     with console.status("compiling"):
-        compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or ())
+        compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or (), tuning=tuning)
         compiled.export_c(out, target=target)
     console.print(
         f"{out}: {len(compiled.program.kernels)} kernels, arena {compiled.arena_bytes} bytes, "
@@ -91,10 +93,11 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Directory for the results as .npy.")] = None,
     threads: Threads = None,
     opt_level: OptLevel = 3,
+    tuning: Tuning = None,
 ) -> None:
     """Run a model once and print, or save, its results."""
     graph = load_model(model)
-    compiled = compile_graph(graph, threads=threads, opt_level=opt_level)
+    compiled = compile_graph(graph, threads=threads, opt_level=opt_level, tuning=tuning)
     arrays = gather_inputs(graph, inputs)
     results = compiled.run(dict(zip(compiled.input_names, arrays, strict=True)))
     taken: set[str] = set()

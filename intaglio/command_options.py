@@ -13,6 +13,7 @@ Model = Annotated[str, typer.Argument(help="model.onnx, a saved .intaglio file, 
 Threads = Annotated[int | None, typer.Option(help="Threads of a call; default all cores.")]
 OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3.", min=0, max=3)]
 TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
+Tuning = Annotated[str | None, typer.Option(help="A file of measured choices, of `intaglio tune`.")]
 Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", help="name=file.npy, or a .npz file; missing ones are random.")

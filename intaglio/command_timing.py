@@ -1,16 +1,19 @@
-"""Commands that measure: bench, explain."""
+"""Commands that measure: bench, explain, tune."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from intaglio.command_options import Inputs, Model, OptLevel, console, printable
-from intaglio.compile import compile_graph
+from intaglio.command_options import Inputs, Model, OptLevel, Tuning, console, printable
+from intaglio.compile import Settings, compile_graph
 from intaglio.loading import gather_inputs, load_model
 
 Rounds = Annotated[int, typer.Option(help="Samples to take.", min=1)]
@@ -26,13 +29,14 @@ def bench(
     inputs: Inputs = None,
     rounds: Rounds = 10,
     opt_level: OptLevel = 3,
+    tuning: Tuning = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a compiled model, alone or beside other runtimes: separate processes that take turns."""
     from intaglio.view.bench import bench as measured
 
     graph = load_model(model)
-    compiled = compile_graph(graph, opt_level=opt_level)
+    compiled = compile_graph(graph, opt_level=opt_level, tuning=tuning)
     with console.status("timing"):
         found = measured(
             model,
@@ -40,7 +44,7 @@ def bench(
             against=[name for name in vs.split(",") if name],
             threads=[int(count) for count in threads.split(",")],
             rounds=rounds,
-            settings={"opt_level": opt_level},
+            settings={"opt_level": opt_level, "tuning": tuning},
         )
     flops = sum(kernel.flops for kernel in compiled.program.kernels)
     if as_json:
@@ -66,6 +70,7 @@ def explain(
     model: Model,
     rounds: Rounds = 30,
     opt_level: OptLevel = 3,
+    tuning: Tuning = None,
     most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
 ) -> None:
     """Show where a model's time goes: each kernel beside the machine's limits, and what was not fused."""
@@ -73,7 +78,7 @@ def explain(
     from intaglio.view.explain import explain as explained
 
     graph = load_model(model)
-    compiled = compile_graph(graph, threads=1, opt_level=opt_level)
+    compiled = compile_graph(graph, threads=1, opt_level=opt_level, tuning=tuning)
     with console.status("timing"):
         found = explained(compiled, gather_inputs(graph, None), rounds)
     table = Table(*HEADER)
@@ -89,7 +94,48 @@ def explain(
         console.print(reason, highlight=False)
 
 
+def tune(
+    model: Model,
+    seconds: Annotated[float, typer.Option(help="Time to search, about.")] = 60.0,
+    out: Annotated[Path, typer.Option(help="File of records to write.")] = Path("tuning.txt"),
+    inputs: Inputs = None,
+    threads: Annotated[int, typer.Option(help="Threads of the whole model.", min=1)] = 1,
+    opt_level: OptLevel = 3,
+) -> None:
+    """Search the fastest plan of each kernel on this machine, and write a file for --tuning."""
+    from intaglio.loop.search import save_records
+    from intaglio.tuning import tune as search
+
+    graph = load_model(model)
+    arrays = gather_inputs(graph, inputs)
+    settings = Settings(threads=threads, opt_level=opt_level)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("kernels", total=1.0)
+        found = search(
+            graph,
+            arrays,
+            seconds=seconds,
+            settings=settings,
+            progress=lambda part, text: bar.update(task, completed=part, description=text),
+        )
+    save_records(out, found.records, found.remarks)
+    table = Table("kernel", "estimate", "us", "fastest", "us", "estimate is slower by")
+    for one in sorted(found.choices, key=lambda one: -one.loss):
+        times = (one.seconds[name] * 1e6 for name in (one.estimated, one.best))
+        mine, best = (f"{us:.1f}" for us in times)
+        table.add_row(one.kernel, one.estimated, mine, one.best, best, f"{100 * one.loss:.1f} %")
+    console.print(table)
+    if found.skipped:
+        console.print(f"no time was left for {', '.join(found.skipped)}")
+    console.print(
+        f"whole model: {found.untuned_seconds * 1e6:.1f} us by estimates, {found.seconds * 1e6:.1f} us "
+        f"tuned, {100 * (found.ratio - 1):.1f} % slower untuned; records in {out}"
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(bench)
     app.command()(explain)
+    app.command()(tune)

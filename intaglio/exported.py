@@ -54,6 +54,7 @@ def export(
         disabled_passes=tuple(chosen["disabled_passes"]),
         keep_phases=chosen["keep_phases"],
         accuracy=chosen["accuracy"],
+        tuning=chosen.get("tuning", {}),
         schedules=chosen.get("schedules", {}),
     )
     program = lower_graph(graph, settings).program

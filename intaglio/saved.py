@@ -67,6 +67,7 @@ def load(path: str | Path) -> Compiled:
         disabled_passes=settings["disabled_passes"],
         keep_phases=settings["keep_phases"],
         accuracy=settings["accuracy"],
+        tuning=settings.get("tuning"),
         schedules=settings.get("schedules"),
     )
 

@@ -7,7 +7,7 @@ a line, `key = plan`; what follows a `#` is for readers. `intaglio tune` writes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -40,7 +40,7 @@ P = TypeVar("P", bound=Plan)
 class Records:
     """Measured choices by key."""
 
-    plans: dict[str, str] = field(default_factory=dict)
+    plans: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, key: str, offered: Sequence[str]) -> str:
         """The recorded plan where the recipe still offers it, else the first."""

@@ -123,6 +123,8 @@ def _provenance(
 
 
 def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"of {len(value)} records"
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

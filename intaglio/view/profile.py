@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from intaglio.native.call import CallSpec, address, aligned, aligned_copy, prepa
 from intaglio.native.emit import emit_program, is_ordered
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError
+from intaglio.shared.target import Target
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def profile(compiled: Compiled, arrays: Sequence[Any], rounds: int = 30) -> list
 
 
 def _row(statement: Stmt, seconds: float) -> KernelTime:
-    kernels = [call.kernel for call in _calls(statement)]
+    kernels = [call.kernel for call in calls_of(statement)]
     name = kernels[0].name if isinstance(statement, Call) else f"{type(statement).__name__.lower()} loop"
     runs = [(k, n) for k, n in _runs(statement)]
     return KernelTime(
@@ -77,16 +78,16 @@ def _row(statement: Stmt, seconds: float) -> KernelTime:
     )
 
 
-def _calls(statement: Stmt) -> Iterator[Call]:
+def calls_of(statement: Stmt) -> Iterator[Call]:
     if isinstance(statement, Call):
         yield statement
     elif isinstance(statement, (For, While)):
         for inner in statement.body:
-            yield from _calls(inner)
+            yield from calls_of(inner)
     elif isinstance(statement, If):
         for branch in (statement.then, statement.orelse or Block()):
             for inner in branch:
-                yield from _calls(inner)
+                yield from calls_of(inner)
 
 
 def _runs(statement: Stmt, times: int = 1) -> Iterator[tuple[Any, int]]:
@@ -96,16 +97,29 @@ def _runs(statement: Stmt, times: int = 1) -> Iterator[tuple[Any, int]]:
         for inner in statement.body:
             yield from _runs(inner, times * (extent if isinstance(extent, int) else 1))
     else:
-        yield from ((call.kernel, times) for call in _calls(statement))
+        yield from ((call.kernel, times) for call in calls_of(statement))
 
 
 def _phase_runner(compiled: Compiled, statements: Sequence[Stmt], arrays: Sequence[Any]) -> Any:
     """A function that runs all statements once and returns the seconds of each, an empty one last."""
-    program = _by_statement(compiled.program, statements)
-    source = emit_program(program, compiled.target)
+    phases = load_phases(_by_statement(compiled.program, statements), compiled.target, arrays)
+
+    def run() -> list[float]:
+        seconds = []
+        for phase in phases:
+            started = time.perf_counter()
+            phase()
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    return run
+
+
+def load_phases(program: Program, target: Target, arrays: Sequence[Any]) -> list[Callable[[], object]]:
+    """Build a program and give each phase as a function; they share arrays, and run on one thread."""
     library = toolchains.build_shared(
-        source,
-        target=compiled.target,
+        emit_program(program, target),
+        target=target,
         toolchain=toolchains.choose(None).toolchain,
         exact=is_ordered(program),
         name="profile",
@@ -118,17 +132,16 @@ def _phase_runner(compiled: Compiled, statements: Sequence[Stmt], arrays: Sequen
     own = [address(a) for a in (*made.inputs, *made.outputs, *kept, arena)]
     buffers = (ctypes.c_void_p * len(own))(*own)
     symbols = (ctypes.c_int64 * max(len(made.symbols), 1))(*made.symbols)
-    functions = [getattr(loaded, f"{sanitise(program.name)}_{phase}") for phase in program.phases]
 
-    def run(held: Any = (made, kept, arena)) -> list[float]:
-        seconds = []
-        for function in functions:
-            started = time.perf_counter()
+    def caller(phase: str) -> Callable[[], object]:
+        function = getattr(loaded, f"{sanitise(program.name)}_{phase}")
+
+        def run(held: Any = (made, kept, arena)) -> None:
             function(buffers, symbols, None)
-            seconds.append(time.perf_counter() - started)
-        return seconds
 
-    return run
+        return run
+
+    return [caller(phase) for phase in program.phases]
 
 
 def _by_statement(program: Program, statements: Sequence[Stmt]) -> Program:

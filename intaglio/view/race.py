@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from intaglio.view.timing import repeats_for, seconds_per_call
+
 TURN_SECONDS = 0.25
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "INTAGLIO_THREADS")
 
@@ -166,15 +168,9 @@ def record(peers: Sequence[Peer], speeds: Sequence[float]) -> dict[str, Any]:
 
 def serve(work: Callable[[], object], units: int = 1) -> None:
     """The peer's side: warm up, say ready, then time turns on request. A call of `work` does some units."""
-    for _ in range(3):
+    for _ in range(2):
         work()
-    started = time.perf_counter()
-    work()
-    once = max(time.perf_counter() - started, 1e-7)
-    repeats = max(1, int(TURN_SECONDS / once))
+    repeats = repeats_for(work, TURN_SECONDS)
     print("ready", flush=True)
     for _ in sys.stdin:
-        started = time.perf_counter()
-        for _ in range(repeats):
-            work()
-        print((time.perf_counter() - started) / (repeats * units), flush=True)
+        print(seconds_per_call(work, repeats) / units, flush=True)
