@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,7 @@ from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory
 from intaglio.loop.recipes.anchor import ACCURACIES, Accuracy
 from intaglio.loop.schedule import kernel_names, schedule_program
+from intaglio.loop.search import Records, load_records
 from intaglio.loop.share import share_kernels
 from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
@@ -55,6 +56,7 @@ class Settings:
     opt: str = "default"
     keep_phases: bool = False
     accuracy: Accuracy = "standard"
+    tuning: Mapping[str, str] = field(default_factory=dict)
     schedules: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Settings:
             "disabled_passes": list(self.disabled_passes),
             "keep_phases": self.keep_phases,
             "accuracy": self.accuracy,
+            **({"tuning": dict(self.tuning)} if self.tuning else {}),
             **({"schedules": dict(self.schedules)} if self.schedules else {}),
         }
 
@@ -125,6 +128,8 @@ def optimise(
 def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     """Everything up to loops with their memory planned."""
     target = buildable(find_target(settings.target), settings.toolchain, settings.opt)
+    if settings.tuning:
+        target = replace(target, tuning=Records(settings.tuning))
     seconds: dict[str, float] = {}
     debug(3, print_graph(graph))
     graph = optimise(graph, settings, seconds=seconds)
@@ -167,6 +172,7 @@ def compile_graph(
     opt: str = "default",
     keep_phases: bool = False,
     accuracy: Accuracy = "standard",
+    tuning: str | Path | Mapping[str, str] | None = None,
     schedules: Mapping[str, str] | None = None,
 ) -> Compiled:
     """Compile a graph.
@@ -181,11 +187,22 @@ def compile_graph(
         accuracy: `high` sums products as they are written, in any order; `standard` also uses formulas that
             round no worse on data of one size (Winograd's, tiles of 2 by 2); `relaxed` also some that lose
             about a decimal digit (tiles of 4 by 4).
+        tuning: a file of measured choices, as `intaglio tune` writes it, or its records.
         schedules: by kernel name, schedules of plain nests, in the language of `intaglio.loop.schedule`.
     """
+    records = load_records(tuning).plans if isinstance(tuning, (str, Path)) else tuning or {}
     disabled = tuple(disabled_passes)
     settings = Settings(
-        target, threads, opt_level, disabled, toolchain, opt, keep_phases, accuracy, schedules=schedules or {}
+        target,
+        threads,
+        opt_level,
+        disabled,
+        toolchain,
+        opt,
+        keep_phases,
+        accuracy,
+        records,
+        schedules=schedules or {},
     )
     return finish(lower_graph(graph, settings), source_graph=graph)
 
@@ -224,6 +241,7 @@ def compile(
     toolchain: str | None = None,
     opt: str = "default",
     accuracy: Accuracy = "standard",
+    tuning: str | Path | Mapping[str, str] | None = None,
     schedules: Mapping[str, str] | None = None,
 ) -> Any:
     """Compile a model: a `Graph`, a function or `nn.Module` over Tensors, an `.onnx` file, a PyTorch module.
@@ -248,6 +266,7 @@ def compile(
         "toolchain": toolchain,
         "opt": opt,
         "accuracy": accuracy,
+        "tuning": tuning,
         "schedules": schedules,
     }
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
