@@ -9,8 +9,8 @@ import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
+from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, Strides
+from intaglio.loop.recipes.nests import Names, along_lanes, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
@@ -21,6 +21,11 @@ PACK_ROWS = 4  # fewer rows than this do not pay for packing
 PACK_STRIDE = 1024  # bytes between rows of the right operand from which on panels pay
 MOVE_CYCLES = 0.25  # to copy one element of a row
 TURN_CYCLES = 0.6  # to copy one element across rows
+FINISH_CYCLES = 1.0  # to carry one element through the buffers of a turned tile
+CHUNK = 64  # rows of such buffers
+
+Finish = Callable[[IndexLike, IndexLike, Expr], list[Stmt]]
+"""What to do with the value of a row at a place of a panel."""
 
 
 @dataclass
@@ -50,19 +55,23 @@ class ColumnTiles:
             return
         for column in columns:
             strides = contraction.dim_strides(column)
-            stores_lanes = all(s == 1 for s in strides.stores) and all(s in (0, 1) for s in strides.reads)
-            if not stores_lanes or not isinstance(column.extent, int) or column.extent < 2:
+            if not isinstance(column.extent, int) or column.extent < 2:
                 continue
             row = max(rows, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
             outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
-            direct = all(s == 1 for s in strides.right)
-            if direct:
-                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, False, rank)
-            if contraction.right.data is not None or _packing_pays(contraction, row, reduced):
-                yield ColumnTiles._plan(contraction, target, lanes, column, row, outer, reduced, True, rank)
+            loops = (column, row, outer, reduced)
+            packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)
+            if _in_lanes(strides):
+                if all(s == 1 for s in strides.right):
+                    yield ColumnTiles.plan(contraction, target, lanes, *loops, False, rank)
+                if packs:
+                    yield ColumnTiles.plan(contraction, target, lanes, *loops, True, rank)
+            elif packs and column.extent >= lanes and TurnedColumns.fits(contraction, row):
+                yield TurnedColumns.plan(contraction, target, lanes, *loops, True, rank)
 
-    @staticmethod
-    def _plan(
+    @classmethod
+    def plan(
+        cls,
         contraction: Contraction,
         target: Target,
         lanes: int,
@@ -84,9 +93,8 @@ class ColumnTiles:
             cycles += depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
         elif _far_rows(contraction, reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS:
             cycles *= 1.6
-        return ColumnTiles(
-            contraction, target, lanes, column, row, outer, reduced, packed, (rows, vectors), cycles * times
-        )
+        tile = (rows, vectors)
+        return cls(contraction, target, lanes, column, row, outer, reduced, packed, tile, cycles * times)
 
     @property
     def name(self) -> str:
@@ -147,13 +155,28 @@ class ColumnTiles:
                     run.start,
                     run.size,
                     run.count,
-                    lambda row: self.tile_body(env, row, run.size, group, number),
+                    lambda row: self.tile_body(
+                        env,
+                        row,
+                        run.size,
+                        group,
+                        number,
+                        lambda i, place, value: self.contraction.finish(
+                            env | self.row.bind(row + i) | self.at(group, number, place), value
+                        ),
+                    ),
                 )
             ],
         )
 
-    def tile_body(self, env: Env, row: IndexLike, rows: int, group: Panels, number: IndexLike) -> list[Stmt]:
-        """One register tile: clear, accumulate over the reduction, finish."""
+    def at(self, group: Panels, number: IndexLike, place: IndexLike) -> Env:
+        """The values of the column's axes at a place of a panel."""
+        return self.column.bind(number * group.width + (place + group.start))
+
+    def tile_body(
+        self, env: Env, row: IndexLike, rows: int, group: Panels, number: IndexLike, finish: Finish
+    ) -> list[Stmt]:
+        """One register tile: clear, accumulate over the reduction, finish each row at each place."""
         acc = Buffer(
             self.names.fresh("acc"),
             self.contraction.anchor.dtype,
@@ -165,18 +188,14 @@ class ColumnTiles:
         def each(body: Callable[[IndexLike, IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
             return tile(self.names, rows, group, body)
 
-        def at(env: Env, i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
-            column = number * group.width + (j * group.lanes + lane + group.start)
-            return env | self.row.bind(row + i) | self.column.bind(column)
+        def term(env: Env, i: IndexLike, place: IndexLike) -> Expr:
+            full = env | self.row.bind(row + i) | self.at(group, number, place)
+            return self.term(full, group, number, place)
 
         def step(full: Env) -> list[Stmt]:
             return each(
                 lambda i, j, lane: [
-                    self.contraction.accumulate(
-                        acc,
-                        (i, j, lane),
-                        self.term(at(full, i, j, lane), group, number, j * group.lanes + lane),
-                    )
+                    self.contraction.accumulate(acc, (i, j, lane), term(full, i, j * group.lanes + lane))
                 ]
             )
 
@@ -184,11 +203,7 @@ class ColumnTiles:
             Alloc(acc),
             *each(lambda i, j, lane: [self.contraction.clear(acc, (i, j, lane))]),
             *self.over(self.reduced, env, step),
-            *each(
-                lambda i, j, lane: self.contraction.finish(
-                    at(env, i, j, lane), Read(acc, (i, j, lane), acc.dtype)
-                )
-            ),
+            *each(lambda i, j, lane: finish(i, j * group.lanes + lane, Read(acc, (i, j, lane), acc.dtype))),
         ]
 
     def term(self, env: Env, group: Panels, number: IndexLike, place: IndexLike) -> Expr:
@@ -275,6 +290,83 @@ class ColumnTiles:
             self.contraction.fixed,
             lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
         )
+
+
+@dataclass
+class TurnedColumns(ColumnTiles):
+    """Columns that the result does not store side by side, but rows: tiles are turned before the epilogue."""
+
+    @staticmethod
+    def fits(contraction: Contraction, row: Dim) -> bool:
+        """Whether the result can be finished in vectors of rows."""
+        rows = isinstance(row.extent, int) and row.extent > 1
+        return rows and _in_lanes(contraction.dim_strides(row))
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.row.extent, int)
+        assert isinstance(self.column.extent, int)
+        self.cycles += self.row.extent * self.column.extent * FINISH_CYCLES * _count(self.outer)
+
+    @property
+    def name(self) -> str:
+        return f"turned {super().name}"
+
+    def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
+        """Chunks of rows against each panel."""
+        return loop(
+            self.names["j0"],
+            group.count,
+            lambda number: [
+                s
+                for run in balanced(self.row.extent, CHUNK)
+                for s in stepped(
+                    self.names["r0"],
+                    run.start,
+                    run.size,
+                    run.count,
+                    lambda first: self.chunk(env, first, run.size, group, number),
+                )
+            ],
+        )
+
+    def chunk(self, env: Env, first: IndexLike, size: int, group: Panels, number: IndexLike) -> list[Stmt]:
+        """Tiles into a buffer, that turned, column by column through the epilogue."""
+        names, dtype = self.names, self.contraction.anchor.dtype
+        made = Buffer(names.fresh("made"), dtype, (size, group.width), "local", "stack")
+        back = Buffer(names.fresh("back"), dtype, (group.width, size), "local", "stack")
+
+        def tiles(start: IndexLike, rows: int) -> list[Stmt]:
+            def keep(i: IndexLike, place: IndexLike, value: Expr) -> list[Stmt]:
+                return [Store(made, (start + i, place), value)]
+
+            return self.tile_body(env, first + start, rows, group, number, keep)
+
+        def finish(place: IndexLike, row: IndexLike) -> list[Stmt]:
+            full = env | self.row.bind(first + row) | self.at(group, number, place)
+            return self.contraction.finish(full, Read(back, (place, row), dtype))
+
+        return [
+            Alloc(made),
+            *(
+                s
+                for run in balanced(size, self.tile[0])
+                for s in stepped(
+                    names["i0"], run.start, run.size, run.count, lambda start: tiles(start, run.size)
+                )
+            ),
+            Alloc(back),
+            *turn(names, group.width, size, lambda p, r: Store(back, (p, r), Read(made, (r, p), dtype))),
+            *loop(
+                names["o1"],
+                group.width,
+                lambda place: along_lanes(names, size, self.lanes, lambda row: finish(place, row)),
+            ),
+        ]
+
+
+def _in_lanes(strides: Strides) -> bool:
+    """Whether results along an axis can be finished as vectors."""
+    return all(s == 1 for s in strides.stores) and all(s in (0, 1) for s in strides.reads)
 
 
 def _constant(dim: Dim) -> int:

@@ -97,7 +97,11 @@ class WinogradTiles:
             g.ins * g.windows[0].size * g.windows[1].size + g.outs * g.windows[0].out * g.windows[1].out
         )
         weights = self.points * g.ins * g.outs * self.anchor.dtype.size
-        far = weights * -(-self.down // max(1, self.block)) / FAR_BYTES if weights > self.target.l2 // 2 else 0.0
+        far = (
+            weights * -(-self.down // max(1, self.block)) / FAR_BYTES
+            if weights > self.target.l2 // 2
+            else 0.0
+        )
         made = 0.0 if g.data is not None else 3 * weights / self.anchor.dtype.size / (upper(self.batch) or 64)
         products = self.points * self.chunk_cycles * self.down / self.chunk
         return products + vectors * self.points * TRANSFORM_CYCLES + elements * TURN_CYCLES + far + made
