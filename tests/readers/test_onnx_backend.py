@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("onnx")
 from onnx import helper
+from onnx.backend.test import BackendTest
 from onnx.backend.test.loader import load_model_tests
-from onnx.backend.test.runner import Runner
 
 from intaglio.readers import onnx_backend
 from intaglio.shared.errors import ArgumentError, UnsupportedError
@@ -32,7 +32,8 @@ def test_cases_of_the_suite_pass_in_its_own_runner(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         "onnx.backend.test.runner.load_model_tests", lambda kind: chosen if kind == "node" else []
     )
-    runner = Runner(onnx_backend.IntaglioBackend, __name__, {n: {"opt": "fast-compile"} for n in CASES})
+    settings = {name: {"opt": "fast-compile"} for name in CASES}
+    runner = BackendTest(onnx_backend.IntaglioBackend, __name__, settings)
     result = unittest.TestResult()
     runner.test_suite.run(result)
     assert not result.failures, result.failures[0][1]
@@ -58,6 +59,7 @@ def test_what_is_not_there_is_said() -> None:
     assert not onnx_backend.supports_device("CUDA")
     odd = model([node("Nonesuch", "a")], {"a": X})
     assert not onnx_backend.is_compatible(odd)
+    assert not onnx_backend.is_compatible(model([node("StringConcat", "a", "a")], {"a": X}, opset=20))
     with pytest.raises(UnsupportedError, match="device 'CUDA'"):
         onnx_backend.prepare(odd, "CUDA")
     with pytest.raises(ArgumentError, match="reads 1 inputs, 2 were given"):

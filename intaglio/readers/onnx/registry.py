@@ -39,6 +39,7 @@ Handler = Callable[..., Any]
 WHOLE = 6
 """The oldest operator set that is supported; of older ones, the operators that are the same in this one."""
 _HANDLERS: dict[tuple[str, str], list[tuple[int, Handler]]] = {}
+_REFUSED: dict[tuple[str, str], tuple[str, str]] = {}
 
 
 def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Handler], Handler]:
@@ -53,6 +54,11 @@ def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Handler], 
     return register
 
 
+def refuse_op(name: str, reason: str, hint: str, domain: str = "") -> None:
+    """Say why an operator cannot be had; its versions that have a handler can."""
+    _REFUSED[domain, name] = (f"{name}: {reason}", hint)
+
+
 def find_handler(domain: str, name: str, version: int) -> Handler:
     """The handler of an operator at a version. Raises UnsupportedError that names it."""
     if not domain and version < WHOLE and not _same_in_both(name, version, WHOLE):
@@ -61,6 +67,9 @@ def find_handler(domain: str, name: str, version: int) -> Handler:
             hint="export the model again, or convert it with onnx.version_converter",
         )
     suitable = [h for since, h in _HANDLERS.get((domain, name), ()) if since <= version]
+    if not suitable and (domain, name) in _REFUSED:
+        message, hint = _REFUSED[domain, name]
+        raise UnsupportedError(message, hint=hint)
     if not suitable:
         shown = f"{domain or 'ai.onnx'}.{name}"
         raise UnsupportedError(
@@ -78,9 +87,9 @@ def _same_in_both(name: str, *versions: int) -> bool:
     return len(found) == 1
 
 
-def known_operators() -> list[tuple[str, str]]:
-    """Every operator that can be imported, as (domain, name)."""
-    return sorted(_HANDLERS)
+def known_operators() -> dict[tuple[str, str], int]:
+    """Every operator that can be imported, as (domain, name), and from which operator set on."""
+    return {key: versions[0][0] for key, versions in sorted(_HANDLERS.items())}
 
 
 @dataclass(frozen=True)

@@ -130,21 +130,3 @@ def label_encoder(call: OnnxCall, x: Operand) -> Any:
     place = prim.argmax(convert(match, dtypes.i32), axes=axes)
     found = prim.gather(values, place, axes=(0,))
     return prim.where(prim.reduce_or(match, axes=axes), found, expand(default, shape_of(x)))
-
-
-@ml_op("ZipMap")
-@ml_op("CastMap")
-@ml_op("DictVectorizer")
-def maps(call: OnnxCall, _: Operand) -> Any:
-    raise UnsupportedError(
-        f"{call.node.op_type}: maps are not supported",
-        hint="export with options={'zipmap': False}, so that probabilities stay a tensor",
-    )
-
-
-@ml_op("CategoryMapper")
-@ml_op("LabelEncoder")
-def text(call: OnnxCall, _: Operand) -> Any:
-    raise UnsupportedError(
-        f"{call.node.op_type} of text is not supported", hint="encode text outside of the model"
-    )

@@ -1,0 +1,104 @@
+"""Values that decide shapes, followed back to inputs; old operator sets. Oracle: ONNX's evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+pytest.importorskip("onnx")
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from intaglio.readers.onnx import load
+from intaglio.readers.onnx.specialise import load_for
+from intaglio.shared.errors import UnsupportedError
+from intaglio.specialised import SpecialisedModel
+from tests.readers.onnx_models import check, model, node
+
+F32, I64 = np.float32, np.int64
+X = np.arange(12, dtype=F32)
+
+
+def body(nodes: list[onnx.NodeProto], inputs: list[str], outputs: list[str]) -> onnx.GraphProto:
+    infos = [[helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in names]
+             for names in (inputs, outputs)]  # fmt: skip
+    return helper.make_graph(nodes, "body", *infos)
+
+
+STEP = body(
+    [node("Identity", "go", out="again"), node("Add", "sum", "d", out="next"),
+     node("Mul", "sum", "d", out="row")],
+    ["k", "go", "sum"], ["again", "next", "row"],
+)  # fmt: skip
+GROWN = body(
+    [node("Identity", "go", out="again"), node("Concat", "rows", "x", out="more", axis=0)],
+    ["k", "go", "rows"], ["again", "more"],
+)  # fmt: skip
+SHAPED = body([node("Max", "s", "one", out="positive"), node("Reshape", "x", "positive", out="t")], [], ["t"])
+FLAT = body([node("Reshape", "x", "size", out="e")], [], ["e"])
+
+MODELS: dict[str, tuple[list[onnx.NodeProto], list[dict[str, Any]], set[str]]] = {
+    # Range, as ONNX writes it with other operators: the number of steps is computed from floats.
+    "steps": (
+        [
+            node("Sub", "b", "a", out="span"), node("Div", "span", "d", out="exact"),
+            node("Ceil", "exact", out="whole"), node("Cast", "whole", out="n", to=TensorProto.INT64),
+            node("Cast", "whole", out="go", to=TensorProto.BOOL),
+            helper.make_node("Loop", ["n", "go", "a"], ["last", "y"], body=STEP),
+        ],
+        [{"a": F32([a]), "b": F32(b), "d": F32(d)} for a, b, d in ((1, 5, 2), (1, 9, 2), (2, 5, 0.5))],
+        {"a", "b", "d"},
+    ),
+    # A condition of an inner graph, and a shape that is also data.
+    "branches": (
+        [
+            node("Shape", "x", out="size"), node("ReduceSum", "s", out="total", keepdims=0),
+            node("Less", "total", "limit", out="short"),
+            helper.make_node("If", ["short"], ["shaped"], then_branch=SHAPED, else_branch=FLAT),
+            node("Cast", "total", out="factor", to=TensorProto.FLOAT), node("Mul", "shaped", "factor"),
+        ],
+        [{"x": X, "s": np.array(s, I64), "limit": I64(10)} for s in ((3, 4), (12, 0), (6, 2))],
+        {"s", "limit"},
+    ),
+    # A loop that grows what it carries.
+    "growing": (
+        [helper.make_node("Loop", ["n", "c", "x"], ["y"], body=GROWN)],
+        [{"n": I64(n), "c": np.bool_(c), "x": X[:2]} for n, c in ((0, True), (3, True), (3, False))],
+        {"n", "c"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_values_are_followed_to_inputs_and_stay_inputs(name: str) -> None:
+    nodes, calls, deciding = MODELS[name]
+    proto = model(nodes, calls[0], {"one": I64(1)})
+    compiled = SpecialisedModel(proto, opt="fast-compile")
+    for inputs in calls:
+        (expected,) = ReferenceEvaluator(proto).run(None, inputs)
+        (got,) = compiled.run_arrays(list(inputs.values()))
+        assert (got.dtype, got.shape) == (expected.dtype, np.shape(expected))
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+        special = load_for(proto, proto, list(inputs.values()))
+        assert set(special.known) <= deciding
+        assert not special.fixed
+        assert [value.name for value in special.graph.inputs] == list(inputs)
+
+
+def test_data_that_no_program_can_depend_on_is_refused() -> None:
+    """What decides a shape may not have more than 64 elements."""
+    proto = model([node("Reshape", "x", "s")], {"x": X, "s": np.ones(65, I64)})
+    with pytest.raises(UnsupportedError, match="Reshape"):
+        load_for(proto, proto, [X, np.ones(65, I64)])
+
+
+def test_operators_of_old_sets_that_are_the_same_today() -> None:
+    yes = np.array([True, False])
+    check(model([node("Not", "x")], {"x": yes}, opset=1), {"x": yes})
+    with pytest.raises(UnsupportedError, match=r"ai\.onnx\.Exp of operator set 1 is another one"):
+        load(model([node("Exp", "x")], {"x": X}, opset=1))
+    with pytest.raises(UnsupportedError, match="operator set 0; 1 to 28"):
+        load(model([node("Not", "x")], {"x": yes}, opset=0))
