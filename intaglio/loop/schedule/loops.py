@@ -218,9 +218,7 @@ class Fuse(Record, verb="fuse"):
         def made(loop: For, _: Path) -> Iterable[Stmt]:
             loops = chain(loop)
             if len(loops) < 2 or loops[1].var.name != self.inner:
-                raise UnsupportedError(
-                    f"{self}: the loop over {self.inner} is not all there is in {loop.var}"
-                )
+                raise UnsupportedError(f"{self}: {self.inner} is not the loop directly inside of {loop.var}")
             m, n = (constant_extent("fuse", one) for one in loops[:2])
             index = variable(self.into[0], m * n)
             env = {loop.var: index // n, loops[1].var: index % n}
