@@ -25,6 +25,7 @@ from intaglio.command_options import (
     console,
     printable,
 )
+from intaglio.command_schedule import schedule
 from intaglio.command_timing import register
 from intaglio.compile import Settings, compile_graph
 from intaglio.loading import gather_inputs, given_arrays, load_model
@@ -196,6 +197,7 @@ def doctor() -> None:
 
 
 register(app)
+app.command()(schedule)
 
 
 def main() -> None:

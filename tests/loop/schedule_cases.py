@@ -105,6 +105,9 @@ SCAN = """program p
 input x: f32[9, 8]
 output y: f32[9, 8]
 kernel k(x: f32[9, 8], y: f32[9, 8]) writes y
+    for a in range(9)
+        for b in range(8)
+            y[a, b] = x[a, b]
     for i in range(8)
         for j in range(7)
             y[i + 1, j] = y[i, j + 1] + x[i, j]
@@ -198,7 +201,7 @@ def _random_step(made: Schedule, pick: Callable[[list[Any]], Any], number: int) 
     loop, other = pick(loops), pick(loops)
     local = [s.buffer.name for s in walk(body) if isinstance(s, Alloc)]
     array = pick([b.name for b in made.kernel.params] + local)
-    a, b, size = f"a{number}", f"b{number}", pick([2, 3, 4, 8])
+    a, b, size = f"u{number}", f"v{number}", pick([2, 3, 4, 8])
     return pick(
         [
             f"split({loop}, {size}) -> {a}, {b}",

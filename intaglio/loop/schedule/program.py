@@ -56,7 +56,7 @@ def _arguments(call: Call) -> Iterator[tuple[Buffer, Slice]]:
 def _is_own(program: Program, key: str, arg: Slice) -> bool:
     """Whether an array is scratch that only these kernels touch."""
     names = key.split("+")
-    if arg.buffer.role != "scratch" or any(b.alias is arg.buffer for b in program.buffers) or len(names) < 2:
+    if arg.buffer.role != "scratch" or any(b.alias is arg.buffer for b in program.buffers):
         return False
     others = (
         s
