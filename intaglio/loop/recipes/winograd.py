@@ -78,11 +78,7 @@ class WinogradTiles:
         self.whole = self.batch == 1 and g.groups == 1 and row * self.down <= self.target.l2
         room = min(self.target.l2 // 4, LOCAL_BYTES)
         self.block = self.down if self.whole else min(self.down, room // row)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the source of a row of tiles stays near."""
-        return self.block > 0
+        self.has_room = self.block > 0  # for a row of tiles
 
     @property
     def name(self) -> str:
