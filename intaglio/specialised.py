@@ -19,7 +19,7 @@ import numpy as np
 from intaglio.compile import compile_graph
 from intaglio.compiled import Compiled
 from intaglio.readers.onnx.importer import load
-from intaglio.readers.onnx.model import read_model
+from intaglio.readers.onnx.model import named_extent, read_model
 from intaglio.readers.onnx.packing import Packing
 from intaglio.readers.onnx.registry import InputNeeded
 from intaglio.readers.onnx.specialise import input_names, load_for
@@ -193,6 +193,7 @@ def _all_sizes_bounded(
         if not info.type.HasField("tensor_type") or not info.type.tensor_type.HasField("shape"):
             return False
         for k, dim in enumerate(info.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value") and (dim.dim_param or f"{info.name}_{k}") not in (bounds or {}):
+            size = named_extent(dim)
+            if not isinstance(size, int) and (size or f"{info.name}_{k}") not in (bounds or {}):
                 return False
     return True

@@ -20,7 +20,7 @@ from intaglio.readers.onnx import isolate
 from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.importer import Importer, load
 from intaglio.readers.onnx.limits import Limits
-from intaglio.readers.onnx.model import read_model
+from intaglio.readers.onnx.model import named_extent, read_model
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
 from intaglio.shared.types import TensorType
 from intaglio.view.compare import Difference, difference
@@ -310,10 +310,8 @@ def make_inputs(model: onnx.ModelProto, given: Arrays, sizes: Mapping[str, int])
                 f"input {info.name!r} is no tensor", hint="models of tensors can be verified"
             )
         tensor = info.type.tensor_type
-        shape = tuple(
-            int(d.dim_value) if d.HasField("dim_value") else sizes.get(d.dim_param, 1)
-            for d in tensor.shape.dim
-        )
+        extents = [named_extent(dim) for dim in tensor.shape.dim]
+        shape = tuple(size if isinstance(size, int) else sizes.get(size, 1) for size in extents)
         drawn = random_input(TensorType(plain_type(tensor.elem_type), shape), rng)
         made[info.name] = np.asarray(given.get(info.name, drawn))
     return made

@@ -262,6 +262,8 @@ class conv_dx(Convolution):
             raise ShapeError(f"conv_dx: g is {g} but w {list(w.shape)} makes {w.shape[0]} channels")
         if groups < 1 or w.shape[0] % groups != 0:
             raise ShapeError(f"conv_dx: {w.shape[0]} channels of g cannot form {groups} groups")
+        if any(isinstance(extent, int) and extent < 0 for extent in size):
+            raise ShapeError(f"conv_dx: {g} with {w} and padding {padding} gives the extents {list(size)}")
         return TensorType(g.dtype, (g.shape[0], w.shape[1] * groups, *size))
 
     @staticmethod
@@ -285,7 +287,7 @@ class conv_dx(Convolution):
         o, *k = r
         inner = w.type.shape[1]
         per_group = w.type.shape[0] // groups
-        out = o if groups == 1 else c // inner * per_group + o
+        out = o if groups == 1 else c // max(inner, 1) * per_group + o
         at, conditions = [], []
         for a, b, s, d, (lo, _), e in zip(q, k, strides, dilations, padding, g.type.shape[2:], strict=True):
             moved = a + lo - b * d
@@ -293,7 +295,7 @@ class conv_dx(Convolution):
                 conditions.append(in_range(moved % s, 0, 1))
             conditions.append(in_range(moved // s, 0, e))
             at.append(moved // s)
-        weight: Expr = w[(out, c if groups == 1 else c % inner, *k)]
+        weight: Expr = w[(out, c if groups == 1 else c % max(inner, 1), *k)]
         return where(all_of(conditions), g[(n, out, *at)], 0.0) * weight
 
 

@@ -88,3 +88,24 @@ def test_weights_that_do_not_fill_their_shape_are_refused() -> None:
     proto.graph.initializer[0].dims[0] = 5
     with pytest.raises(FileFormatError, match="bytes"):
         load(proto)
+
+
+@pytest.mark.parametrize("size", [{"dim_value": -1}, {"dim_param": "?"}, {}])
+def test_dimensions_without_a_name_differ(size: dict[str, Any]) -> None:
+    """Some exporters write -1 or a question mark where an extent is open; each such axis is its own."""
+    proto = model([node("Relu", "x")], {"x": np.zeros((2, 3), np.float32)})
+    for dim in proto.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()
+        for name, value in size.items():
+            setattr(dim, name, value)
+    assert [str(extent) for extent in load(proto).inputs[0].shape] == ["x_0", "x_1"]
+
+
+def test_constants_expand_to_open_shapes() -> None:
+    proto = model(
+        [node("Shape", "x", out="s"), node("Expand", "zero", "s", out="z"), node("Add", "x", "z")],
+        {"x": np.zeros((2, 3), np.float32)},
+        {"zero": np.float32([1.5])},
+    )
+    graph = load(proto, shapes={"x": ("n", 3)})
+    np.testing.assert_array_equal(graph.run(np.ones((4, 3), np.float32))[0], np.full((4, 3), 2.5))

@@ -274,3 +274,30 @@ def test_malformed_loops() -> None:
     body = graph([node("Identity", "go", out="again")], "i go", "again")
     with pytest.raises(FileFormatError, match="does not carry 1 values"):
         load(model([node("Loop", "m", "", "x", body=body)], {"x": X, "m": np.asarray(3)}))
+
+
+@pytest.mark.parametrize(("trips", "steps"), [(5, 3), (2, 2), (2**62, 3)])
+def test_a_loop_that_counts_by_itself_is_a_scan(trips: int, steps: int) -> None:
+    """Its condition compares a counter it carries with a constant: how many rows it stacks is known."""
+    body = graph(
+        [
+            node("Add", "i", "one", out="next"),
+            node("Add", "a", "x", out="sum"),
+            node("Identity", "sum", out="row"),
+            node("Less", "next", "limit", out="again"),
+        ],
+        "step goes_on i a", "again next sum row",
+    )  # fmt: skip
+    proto = model(
+        [node("Loop", "trips", "yes", "zero", "x", out=["count", "y", "rows"], body=body)],
+        {"x": X},
+        outputs=["count", "y", "rows"],
+        weights={"trips": np.asarray(trips), "yes": YES, "zero": np.asarray(0), "one": np.asarray(1),
+                 "limit": np.asarray(3)},
+    )  # fmt: skip
+    made = load(proto)
+    assert "while_loop" not in {one.op.name for one in made.nodes}
+    count, y, rows = made.run(X)
+    assert count == steps
+    np.testing.assert_allclose(y, X * (steps + 1), rtol=1e-6)
+    np.testing.assert_allclose(rows, [X * (k + 2) for k in range(steps)], rtol=1e-6)

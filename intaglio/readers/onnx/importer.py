@@ -41,7 +41,7 @@ from intaglio.readers.onnx.elements import (
 from intaglio.readers.onnx.frames import Frames
 from intaglio.readers.onnx.known import KnownValues
 from intaglio.readers.onnx.limits import PER_WEIGHT, Limits, check_functions
-from intaglio.readers.onnx.model import operator_sets, read_model, read_tensor
+from intaglio.readers.onnx.model import named_extent, operator_sets, read_model, read_tensor
 from intaglio.readers.onnx.packing import Layout, Packing, layout_of
 from intaglio.readers.onnx.registry import Array, InputNeeded, OnnxCall, Operand, find_handler
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
@@ -248,11 +248,10 @@ class Importer:
 
     def extent(self, dim: onnx.TensorShapeProto.Dimension, default: str) -> IndexLike:
         """An extent: a number, or a symbol with the bound it was given."""
-        if dim.HasField("dim_value"):
-            if dim.dim_value < 0:
-                raise FileFormatError(f"dimension {default} is {dim.dim_value}")
-            return int(dim.dim_value)
-        return self.symbol(dim.dim_param or default)
+        size = named_extent(dim)
+        if isinstance(size, int) and size < 0:
+            raise FileFormatError(f"dimension {default} is {size}")
+        return size if isinstance(size, int) else self.symbol(size or default)
 
     def symbol(self, name: str) -> IndexLike:
         """The symbol of a named dimension."""

@@ -152,3 +152,10 @@ def _with_external_data(tensor: TensorProto, directory: Path | None, shown: str)
     whole.data_location = TensorProto.DEFAULT
     whole.raw_data = data
     return whole
+
+
+def named_extent(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    """A number or a name; no name where the file leaves it open, as some exporters do by -1 or a `?`."""
+    if dim.HasField("dim_value"):
+        return "" if dim.dim_value == -1 else int(dim.dim_value)
+    return "" if dim.dim_param == "?" else dim.dim_param

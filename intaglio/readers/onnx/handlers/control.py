@@ -32,6 +32,7 @@ from intaglio.readers.onnx.bodies import (
     tensors_only,
     zeros,
 )
+from intaglio.readers.onnx.counting import known_steps
 from intaglio.readers.onnx.registry import InputNeeded, OnnxCall, Operand, onnx_op
 from intaglio.shared import dtypes
 from intaglio.shared.errors import FileFormatError, IntaglioError, ShapeError, UnsupportedError
@@ -288,6 +289,9 @@ def _rolled(
         check_carried("Loop", carried, values[: len(carried)])
         goes_on = is_known(again) and _truth(again)
         again = scalar(importer.as_value(again))
+    if not goes_on and is_known(condition) and (count is None or isinstance(count, int)):
+        steps_known = known_steps(call, body, count, initial, MAX_STEPS)
+        goes_on, count = (False, count) if steps_known is None else (True, steps_known)
     if not goes_on or not is_known(condition) or count is None or isinstance(count, Value):
         return _while(call, frame, count, condition, carried, inside, step, again, values)
     frame.graph.set_outputs(values)

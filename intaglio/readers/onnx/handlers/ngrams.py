@@ -65,10 +65,9 @@ def _occurrences(x: Any, grams: Array, skips: int) -> Any:
     """How often each n-gram occurs along the last axis, with up to so many others between two numbers."""
     total: Any = None
     extent = basic.static(x.shape[-1], "TfIdfVectorizer")
-    for step in range(1, skips + 2):
+    farthest = (extent - 1) // max(grams.shape[1] - 1, 1)
+    for step in range(1, min(skips + 1, farthest) + 1):
         count = extent - (grams.shape[1] - 1) * step
-        if count <= 0:
-            continue
         match: Any = None
         for k in range(grams.shape[1]):
             column = basic.unsqueeze(indexing.slice_axis(x, -1, k * step, k * step + count), -1)
