@@ -19,7 +19,20 @@ import numpy as np
 from intaglio.loop import places
 from intaglio.loop.eval_order import Leaf, leaves, may_distribute
 from intaglio.loop.independence import disjoint
-from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, If, Kernel, Reduce, Stmt, Store, While
+from intaglio.loop.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    Comment,
+    For,
+    If,
+    Kernel,
+    Prefetch,
+    Reduce,
+    Stmt,
+    Store,
+    While,
+)
 from intaglio.ops.elementwise import convert
 from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read
 from intaglio.shared.dtypes import DType
@@ -150,7 +163,7 @@ class _Source:
         elif isinstance(statement, While):
             with self.indented(f"while {self.value(statement.condition, Leaf(), False)}:"):
                 self.block(statement.body)
-        elif not isinstance(statement, Comment):
+        elif not isinstance(statement, (Prefetch, Comment)):
             raise TypeError(f"{type(statement).__name__} does not belong into a kernel")
 
     def loop(self, loop: For) -> None:

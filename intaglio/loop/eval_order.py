@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from intaglio.loop import places
 from intaglio.loop.independence import disjoint
-from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, Reduce, Stmt, Store
+from intaglio.loop.ir import Alloc, Block, Buffer, Comment, For, Prefetch, Reduce, Stmt, Store
 from intaglio.shared.index import IndexLike, product, upper
 
 MAX_ELEMENTS = 1 << 22
@@ -36,7 +36,7 @@ def leaves(loop: For) -> list[Leaf] | None:
             ):
                 return False
             return all(visit(inner, (*loops, statement)) for inner in statement.body)
-        return isinstance(statement, (Alloc, Comment))
+        return isinstance(statement, (Alloc, Prefetch, Comment))
 
     return found if visit(loop, ()) else None
 

@@ -1,9 +1,9 @@
 """The loop level: a program is a list of kernels, loop nests over buffers, and a driver that calls them.
 
 Values are the scalar expressions of `ops.expr`; a `Read`'s source is a `Buffer`. Indices and extents
-are `shared.index` expressions. There are nine statements:
+are `shared.index` expressions. There are ten statements:
 
-    For, Store, Reduce, Alloc, If, While, Call, Let, Comment
+    For, Store, Reduce, Alloc, If, While, Call, Let, Prefetch, Comment
 
 `Reduce` says whether its order is part of its meaning: an ordered one keeps the sequence of the loops
 around it, any other may be reassociated and contracted to FMA. Nothing else of "fast math" is implied.
@@ -149,11 +149,19 @@ class Let:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Ask for the cache line of `buffer[index]` ahead of its use; results do not change."""
+
+    buffer: Buffer
+    index: tuple[IndexLike, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Comment:
     text: str
 
 
-Stmt: TypeAlias = Union[Store, Reduce, For, Alloc, If, While, Call, Let, Comment]
+Stmt: TypeAlias = Union[Store, Reduce, For, Alloc, If, While, Call, Let, Prefetch, Comment]
 
 
 @dataclass(frozen=True, slots=True)

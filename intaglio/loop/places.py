@@ -15,6 +15,7 @@ from intaglio.loop.ir import (
     Buffer,
     For,
     If,
+    Prefetch,
     Reduce,
     Slice,
     Stmt,
@@ -234,6 +235,9 @@ def substitute_stmt(statement: Stmt, env: Env, buffers: Buffers | None = None) -
             index=tuple(map(place, statement.index)),
             value=value(statement.value),
         )
+    if isinstance(statement, Prefetch):
+        at = swap.get(statement.buffer, statement.buffer)
+        return Prefetch(at, tuple(map(place, statement.index)))
     if isinstance(statement, For):
         return replace(
             statement, start=place(statement.start), stop=place(statement.stop), body=body(statement.body)

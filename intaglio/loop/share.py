@@ -10,7 +10,21 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
-from intaglio.loop.ir import Alloc, Block, Buffer, Call, For, If, Kernel, Program, Reduce, Stmt, Store, While
+from intaglio.loop.ir import (
+    Alloc,
+    Block,
+    Buffer,
+    Call,
+    For,
+    If,
+    Kernel,
+    Prefetch,
+    Program,
+    Reduce,
+    Stmt,
+    Store,
+    While,
+)
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read
 
 
@@ -98,6 +112,8 @@ class _Numbering:
         if isinstance(statement, For):
             loop = (statement.var, statement.start, statement.stop, statement.step, statement.kind)
             return "for", loop, self.block(statement.body)
+        if isinstance(statement, Prefetch):
+            return "prefetch", self.buffer(statement.buffer), statement.index
         if isinstance(statement, Alloc):
             return "alloc", self.buffer(statement.buffer)
         if isinstance(statement, If):

@@ -21,6 +21,7 @@ from intaglio.loop.ir import (
     If,
     Kernel,
     Let,
+    Prefetch,
     Program,
     Reduce,
     Stmt,
@@ -177,6 +178,8 @@ def _verify_block(body: Block, scope: _Scope, program: Program | None) -> None:
             _verify_alloc(statement.buffer, scope)
         elif isinstance(statement, (Store, Reduce)):
             _verify_write(statement, scope)
+        elif isinstance(statement, Prefetch):
+            _verify_place(statement.buffer, statement.index, scope, guarded=False)
         elif isinstance(statement, For):
             _verify_for(statement, scope, program)
         elif isinstance(statement, (If, While)):
@@ -188,7 +191,7 @@ def _verify_block(body: Block, scope: _Scope, program: Program | None) -> None:
 
 
 def _indices(statement: Stmt) -> Iterator[IndexLike]:
-    if isinstance(statement, (Store, Reduce)):
+    if isinstance(statement, (Store, Reduce, Prefetch)):
         yield from statement.index
     elif isinstance(statement, For):
         yield from (statement.start, statement.stop)

@@ -34,6 +34,7 @@ from intaglio.loop.ir import (
     If,
     Kernel,
     Let,
+    Prefetch,
     Program,
     Reduce,
     Slice,
@@ -112,6 +113,8 @@ def _print_statement(statement: Stmt, depth: int) -> Iterator[str]:
         yield from _print_block(statement.body, depth + 1)
     elif isinstance(statement, Alloc):
         yield f"{pad}alloc {_type(statement.buffer)} {statement.buffer.space}"
+    elif isinstance(statement, Prefetch):
+        yield f"{pad}prefetch {print_place(statement.buffer, statement.index)}"
     elif isinstance(statement, Comment):
         yield f"{pad}# {statement.text}"
     elif isinstance(statement, Let):
@@ -299,6 +302,8 @@ class _Scope:
         text = line.text
         if text.startswith("#"):
             return Comment(text[2:])
+        if text.startswith("prefetch "):
+            return Prefetch(*self.values.place(parse_expression(text.partition(" ")[2])))
         if text.startswith("let "):
             name, _, size = text[4:].partition(" = ")
             return Let(self.variables[name], self.values.value(parse_expression(size)))

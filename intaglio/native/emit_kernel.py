@@ -14,6 +14,7 @@ from intaglio.loop.ir import (
     For,
     If,
     Kernel,
+    Prefetch,
     Reduce,
     Stmt,
     Store,
@@ -178,6 +179,8 @@ class KernelEmitter:
             self.branch(statement, out)
         elif isinstance(statement, While):
             self.while_loop(statement, out)
+        elif isinstance(statement, Prefetch):
+            self.prefetch(statement, out)
         elif isinstance(statement, Comment):
             out.append(c.Remark(statement.text))
         else:
@@ -205,8 +208,12 @@ class KernelEmitter:
         align = 64 if size * buffer.dtype.size >= 64 else 0
         out.append(c.Declare(type_, name, (max(size, 1),), align=align))
 
-    def target_of(self, statement: Store | Reduce, out: list[c.Stmt]) -> c.Expr:
-        """The place a statement writes to; values its index needs are declared first."""
+    def prefetch(self, statement: Prefetch, out: list[c.Stmt]) -> None:
+        place = c.Unary("&", self.target_of(statement, out))
+        out.append(c.Do(c.Invoke(self.helpers.use("PREFETCH"), (place,))))
+
+    def target_of(self, statement: Store | Reduce | Prefetch, out: list[c.Stmt]) -> c.Expr:
+        """The place a statement is about; values its index needs are declared first."""
         emitter = IndexEmitter(self.helpers, self.variable, lambda atom: self.dynamic(atom, out))
         return self.element(statement.buffer, statement.index, emitter)
 

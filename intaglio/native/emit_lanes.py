@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from intaglio.loop import places
-from intaglio.loop.ir import Alloc, Block, Comment, For, If, Reduce, Stmt, Store
+from intaglio.loop.ir import Alloc, Block, Comment, For, If, Prefetch, Reduce, Stmt, Store
 from intaglio.native import emit_functions as functions
 from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter
@@ -59,6 +59,8 @@ class LanesEmitter:
             self.kernel.loop_around(statement, out, self.block)
         elif isinstance(statement, If):
             self.branch(statement, out)
+        elif isinstance(statement, Prefetch) and not lanes_in(statement.index, self.lanes):
+            self.kernel.prefetch(statement, out)
         elif isinstance(statement, Comment):
             out.append(c.Remark(statement.text))
         else:

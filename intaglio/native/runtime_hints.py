@@ -23,4 +23,12 @@ _HELPERS = {
 #endif""",
         ("PRAGMA",),
     ),
+    "PREFETCH": Helper(
+        """/* the cache line of a place is wanted soon */
+#if defined(__GNUC__) && !defined(__TINYC__)
+#define PREFETCH(place) __builtin_prefetch(place)
+#else
+#define PREFETCH(place) ((void)(place))
+#endif"""
+    ),
 }

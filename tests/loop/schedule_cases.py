@@ -219,6 +219,7 @@ def _random_step(made: Schedule, pick: Callable[[list[Any]], Any], number: int) 
             f"pad({array}, {loop}) -> {a}",
             f"pad({array}) -> {a}",
             f"pack({array}, [1 // {size}, 0, 1 % {size}]) -> {a}",
+            f"prefetch({array}, {loop}, {size})",
             f"layout({array}, [0 // {size}, 0 % {size}])",
         ]
     )

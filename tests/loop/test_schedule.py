@@ -42,6 +42,8 @@ LEGAL = [
     ("matmul", "pack(x, [0 // 5, 1, 0 % 5]) -> blocks", "blocks: f32[3, 20, 5]"),
     ("matmul", "pack(x, [1, 0]) -> turned", "turned[turned0, turned1] = x[turned1, turned0]"),
     ("conv", "pack(w, [0 // 4, 1, 2, 3, 0 % 4]) -> blocks", "constant blocks: f32[1, 3, 3, 3, 4]"),
+    ("matmul", "prefetch(w, k, 4)", "prefetch w[min(k + 4, 19), j]"),
+    ("matmul", "prefetch(x, i, 1)\nvectorize(j)", "prefetch x[min(i + 1, 11), 16 * ahead1]"),
     ("rows", "layout(e, [0 % 4, 0 // 4])", "alloc e: f32[4, 4] stack"),
 ]  # fmt: skip
 
@@ -77,6 +79,8 @@ ILLEGAL = [
     ("turn", "vectorize(j)", "lie 12 apart"),
     ("conv", "vectorize(j)", "a guard on lanes"),
     ("rows", "reorder(i, j)", "no perfect nest"),
+    ("rows", "prefetch(e, i, 1)", "is local"),
+    ("conv", "prefetch(x, i, 1)", "leaves x"),
     ("conv", "compute_at(x, i)", "array of the program"),
 ]  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 A schedule starts from a plain nest and changes it step by step, in the words of the field: split, tile,
 reorder, fuse, unroll, parallel (`loops.py`), vectorize (`lanes.py`), specialise (`edges.py`), cache_write,
-cache_read, pad (`staging.py`), layout, pack (`layouts.py`), compute_at (`producers.py`). A step that is not
+cache_read, pad (`staging.py`), layout, pack (`layouts.py`), compute_at (`producers.py`),
+prefetch (`ahead.py`). A step that is not
 legal is refused with the reason. `program.py` schedules kernels of a program by name.
 """
 
+from intaglio.loop.schedule.ahead import Prefetch
 from intaglio.loop.schedule.edges import Specialise
 from intaglio.loop.schedule.lanes import Vectorize
 from intaglio.loop.schedule.layouts import Layout, Pack
@@ -25,6 +27,7 @@ __all__ = [
     "Pack",
     "Pad",
     "Parallel",
+    "Prefetch",
     "Record",
     "Reorder",
     "Schedule",

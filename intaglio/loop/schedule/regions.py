@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from intaglio.loop import places
 from intaglio.loop.independence import Variables
-from intaglio.loop.ir import Block, Buffer, For, If, Reduce, Stmt, Store, While, block, walk
+from intaglio.loop.ir import Block, Buffer, For, If, Prefetch, Reduce, Stmt, Store, While, block, walk
 from intaglio.loop.recipes.nests import loop as loop_over
 from intaglio.loop.schedule.guards import all_of, simplified_value
 from intaglio.loop.schedule.nest import Nest, with_bodies
@@ -69,7 +69,7 @@ def redirected(body: Block, buffer: Buffer, to: Callable[[Place], tuple[Buffer, 
         return Read(source, index, old.dtype)
 
     def statement(old: Stmt) -> Stmt:
-        if isinstance(old, (Store, Reduce)) and old.buffer is buffer:
+        if isinstance(old, (Store, Reduce, Prefetch)) and old.buffer is buffer:
             target, index = to(old.index)
             return replace(old, buffer=target, index=index)
         return with_bodies(old, lambda inner: Block(tuple(map(statement, inner))))
