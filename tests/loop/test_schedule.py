@@ -44,6 +44,12 @@ LEGAL = [
     ("conv", "pack(w, [0 // 4, 1, 2, 3, 0 % 4]) -> blocks", "constant blocks: f32[1, 3, 3, 3, 4]"),
     ("matmul", "prefetch(w, k, 4)", "prefetch w[min(k + 4, 19), j]"),
     ("matmul", "prefetch(x, i, 1)\nvectorize(j)", "prefetch x[min(i + 1, 11), 16 * ahead1]"),
+    (
+        "matmul",
+        "tile(i, j, 4, 16) -> a, b, c, d\nsplit(d, 8) -> e, v\ncache_write(acc, c)\ntensorize(c, outer_product)",
+        "# outer_product: acc[i, j, v] += a[i] * b[j, v]",
+    ),
+    ("direct", "cache_write(y, j) -> acc\nvectorize(j)", "for j in range(8) vector"),
     ("rows", "layout(e, [0 % 4, 0 // 4])", "alloc e: f32[4, 4] stack"),
 ]  # fmt: skip
 
@@ -81,6 +87,10 @@ ILLEGAL = [
     ("rows", "reorder(i, j)", "no perfect nest"),
     ("rows", "prefetch(e, i, 1)", "is local"),
     ("conv", "prefetch(x, i, 1)", "leaves x"),
+    ("turn", "tensorize(j, copy)", "x moves by 12 along j"),
+    ("rows", "tensorize(j, copy)", "holds other statements"),
+    ("rows", "tensorize(j, no_such)", "no such intrinsic"),
+    ("matmul", "tensorize(k, dot_product)", "w moves by 32 along k"),
     ("conv", "compute_at(x, i)", "array of the program"),
 ]  # fmt: skip
 

@@ -3,12 +3,13 @@
 A schedule starts from a plain nest and changes it step by step, in the words of the field: split, tile,
 reorder, fuse, unroll, parallel (`loops.py`), vectorize (`lanes.py`), specialise (`edges.py`), cache_write,
 cache_read, pad (`staging.py`), layout, pack (`layouts.py`), compute_at (`producers.py`),
-prefetch (`ahead.py`). A step that is not
+prefetch (`ahead.py`), tensorize (`intrinsics.py`). A step that is not
 legal is refused with the reason. `program.py` schedules kernels of a program by name.
 """
 
 from intaglio.loop.schedule.ahead import Prefetch
 from intaglio.loop.schedule.edges import Specialise
+from intaglio.loop.schedule.intrinsics import INTRINSICS, Tensorize
 from intaglio.loop.schedule.lanes import Vectorize
 from intaglio.loop.schedule.layouts import Layout, Pack
 from intaglio.loop.schedule.loops import Fuse, Parallel, Reorder, Split, Tile, Unroll
@@ -19,6 +20,7 @@ from intaglio.loop.schedule.schedule import Schedule, Step
 from intaglio.loop.schedule.staging import CacheRead, CacheWrite, Pad
 
 __all__ = [
+    "INTRINSICS",
     "CacheRead",
     "CacheWrite",
     "ComputeAt",
@@ -34,6 +36,7 @@ __all__ = [
     "Specialise",
     "Split",
     "Step",
+    "Tensorize",
     "Tile",
     "Unroll",
     "Vectorize",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from intaglio.loop import places
 from intaglio.loop.independence import bound_in, shared_buffers
-from intaglio.loop.ir import Alloc, Buffer, For, If, Reduce, Stmt, Store, While, walk
+from intaglio.loop.ir import Alloc, Buffer, For, If, Reduce, Store, While, walk
 from intaglio.loop.schedule.loops import only_reduced
-from intaglio.loop.schedule.nest import Nest, Path, constant_extent
+from intaglio.loop.schedule.nest import Nest, constant_extent
 from intaglio.loop.schedule.records import Record
 from intaglio.ops.expr import Apply, Expr
 from intaglio.shared.errors import UnsupportedError
@@ -24,21 +23,23 @@ class Vectorize(Record, verb="vectorize"):
     loop: str
 
     def apply(self, nest: Nest) -> None:
-        def made(loop: For, _: Path) -> Iterable[Stmt]:
-            extent = constant_extent("vectorize", loop)
-            if extent & (extent - 1) or extent < 2:
-                raise UnsupportedError(
-                    f"vectorize: {extent} iterations over {loop.var} are no power of two",
-                    hint="split the loop by the lanes of the machine",
-                )
-            for buffer in shared_buffers(loop, bound_in(loop)):
-                if not only_reduced(loop.body, buffer):
-                    raise UnsupportedError(f"vectorize: iterations over {loop.var} share {buffer!r}")
-                nest.reassociates = True
-            check_lanes(loop)
-            return [replace(loop, kind="vector")]
+        nest.rewrite(self.loop, lambda loop, _: [vectorized(nest, loop)])
 
-        nest.rewrite(self.loop, made)
+
+def vectorized(nest: Nest, loop: For) -> For:
+    """The loop with its iterations as lanes. Raises UnsupportedError where it has no such form."""
+    extent = constant_extent("vectorize", loop)
+    if extent & (extent - 1) or extent < 2:
+        raise UnsupportedError(
+            f"vectorize: {extent} iterations over {loop.var} are no power of two",
+            hint="split the loop by the lanes of the machine",
+        )
+    for buffer in shared_buffers(loop, bound_in(loop)):
+        if not only_reduced(loop.body, buffer):
+            raise UnsupportedError(f"vectorize: iterations over {loop.var} share {buffer!r}")
+        nest.reassociates = True
+    check_lanes(loop)
+    return replace(loop, kind="vector")
 
 
 def check_lanes(loop: For) -> None:

@@ -79,6 +79,16 @@ def parallelize(loop: For) -> For:
     return replace(loop, kind="parallel")
 
 
+def unrolled(loop: For) -> For:
+    """The loop written out. Raises UnsupportedError where that is too much."""
+    if constant_extent("unroll", loop) > MOST_UNROLLED:
+        raise UnsupportedError(
+            f"unroll: {loop.stop} iterations over {loop.var} are more than {MOST_UNROLLED}",
+            hint="split the loop first",
+        )
+    return replace(loop, kind="unroll")
+
+
 # Legality
 
 
@@ -235,15 +245,7 @@ class Unroll(Record, verb="unroll"):
     loop: str
 
     def apply(self, nest: Nest) -> None:
-        def made(loop: For, _: Path) -> Iterable[Stmt]:
-            if constant_extent("unroll", loop) > MOST_UNROLLED:
-                raise UnsupportedError(
-                    f"unroll: {loop.stop} iterations over {loop.var} are more than {MOST_UNROLLED}",
-                    hint="split the loop first",
-                )
-            return [replace(loop, kind="unroll")]
-
-        nest.rewrite(self.loop, made)
+        nest.rewrite(self.loop, lambda loop, _: [unrolled(loop)])
 
 
 @dataclass(frozen=True)

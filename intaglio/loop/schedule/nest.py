@@ -109,7 +109,11 @@ class Nest:
 
     def rewrite(self, name: str, function: Rewrite) -> None:
         """Other statements in the place of every loop of a name."""
-        chosen = {id(loop) for loop, _ in self.loops(name)}
+        self.rewrite_these([loop for loop, _ in self.loops(name)], function)
+
+    def rewrite_these(self, loops: list[For], function: Rewrite) -> None:
+        """The same for given loops."""
+        chosen = {id(loop) for loop in loops}
         self.body = _rewritten(self.body, (), chosen, function)
 
 
