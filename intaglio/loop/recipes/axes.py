@@ -50,6 +50,10 @@ class Dim:
         return env
 
 
+ALONE = Dim(1, ())
+"""No loop."""
+
+
 @dataclass(frozen=True)
 class Strides:
     """Elements that each read of an operand, and each access behind the reduction, moves per step."""

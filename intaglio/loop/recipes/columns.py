@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, Strides
-from intaglio.loop.recipes.nests import Names, along_lanes, lanes, loop, parallel, stepped, tile, turn, unroll
+from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
 
-ALONE = Dim(1, ())
 PACK_ROWS = 4  # fewer rows than this do not pay for packing
-PACK_STRIDE = 1024  # bytes between rows of the right operand from which on panels pay
+FAR_BYTES = 4096  # rows of the right operand at multiples of this compete for the same places of a cache
+FAR_ROWS = 1.25  # what that costs
+FAR_STORES = 4096  # bytes between rows of the result that are pages of their own
 MOVE_CYCLES = 0.25  # to copy one element of a row
 TURN_CYCLES = 0.6  # to copy one element across rows
-FINISH_CYCLES = 1.0  # to carry one element through the buffers of a turned tile
-CHUNK = 64  # rows of such buffers
 
 Finish = Callable[[IndexLike, IndexLike, Expr], list[Stmt]]
 """What to do with the value of a row at a place of a panel."""
@@ -44,31 +43,6 @@ class ColumnTiles:
     cycles: float
     packs: list[tuple[Panels, Buffer]] = field(default_factory=list)
 
-    @staticmethod
-    def plans(contraction: Contraction, target: Target, lanes: int, rank: int = 0) -> Iterator[ColumnTiles]:
-        """Every axis of the right operand and the result that can be the column."""
-        batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-        rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
-        columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
-        reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
-        if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
-            return
-        for column in columns:
-            strides = contraction.dim_strides(column)
-            if not isinstance(column.extent, int) or column.extent < 2:
-                continue
-            row = max(rows, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
-            outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
-            loops = (column, row, outer, reduced)
-            packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)
-            if _in_lanes(strides):
-                if all(s == 1 for s in strides.right):
-                    yield ColumnTiles.plan(contraction, target, lanes, *loops, False, rank)
-                if packs:
-                    yield ColumnTiles.plan(contraction, target, lanes, *loops, True, rank)
-            elif packs and column.extent >= lanes and TurnedColumns.fits(contraction, row):
-                yield TurnedColumns.plan(contraction, target, lanes, *loops, True, rank)
-
     @classmethod
     def plan(
         cls,
@@ -82,7 +56,7 @@ class ColumnTiles:
         packed: bool,
         rank: int,
     ) -> ColumnTiles:
-        depth, times = _count(reduced), _count(outer)
+        depth, times = count(reduced), count(outer)
         assert isinstance(column.extent, int)
         rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target, rank)
         strides = contraction.dim_strides(column).right
@@ -92,7 +66,7 @@ class ColumnTiles:
             turned = any(s != 1 for s in strides)
             cycles += depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
         elif _far_rows(contraction, reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS:
-            cycles *= 1.6
+            cycles *= FAR_ROWS
         tile = (rows, vectors)
         return cls(contraction, target, lanes, column, row, outer, reduced, packed, tile, cycles * times)
 
@@ -143,31 +117,42 @@ class ColumnTiles:
         )
 
     def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
-        """All rows against each panel of a group."""
-        return loop(
-            self.names["j0"],
-            group.count,
-            lambda number: [
+        """All rows against each panel of a group, or all panels against each tile of rows."""
+
+        def body(number: IndexLike, row: IndexLike, rows: int) -> list[Stmt]:
+            def finish(i: IndexLike, place: IndexLike, value: Expr) -> list[Stmt]:
+                full = env | self.row.bind(row + i) | self.at(group, number, place)
+                return self.contraction.finish(full, value)
+
+            return self.tile_body(env, row, rows, group, number, finish)
+
+        def over_panels(body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
+            return loop(self.names["j0"], group.count, body)
+
+        def over_rows(body: Callable[[IndexLike, int], list[Stmt]]) -> list[Stmt]:
+            return [
                 s
                 for run in balanced(self.row.extent, self.tile[0])
                 for s in stepped(
-                    self.names["i0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda row: self.tile_body(
-                        env,
-                        row,
-                        run.size,
-                        group,
-                        number,
-                        lambda i, place, value: self.contraction.finish(
-                            env | self.row.bind(row + i) | self.at(group, number, place), value
-                        ),
-                    ),
+                    self.names["i0"], run.start, run.size, run.count, lambda row: body(row, run.size)
                 )
-            ],
-        )
+            ]
+
+        if self.rows_first:
+            return over_rows(lambda row, rows: over_panels(lambda number: body(number, row, rows)))
+        return over_panels(lambda number: over_rows(lambda row, rows: body(number, row, rows)))
+
+    @property
+    def rows_first(self) -> bool:
+        """Whether the loop over rows is the outer one: where the right operand stays in the second cache, and
+        the left one does not, or the rows of the result are so far apart that few should be open at once."""
+        if not self.row.parts:
+            return False
+        depth, size = count(self.reduced), self.contraction.anchor.dtype.size
+        rows, columns = (upper(d.extent) or 64 for d in (self.row, self.column))
+        far = any(abs(s or 0) * size >= FAR_STORES for s in self.contraction.dim_strides(self.row).stores)
+        near = depth * columns * size <= self.target.l2
+        return near and (depth * rows * size > self.target.l2 or far)
 
     def at(self, group: Panels, number: IndexLike, place: IndexLike) -> Env:
         """The values of the column's axes at a place of a panel."""
@@ -292,83 +277,6 @@ class ColumnTiles:
         )
 
 
-@dataclass
-class TurnedColumns(ColumnTiles):
-    """Columns that the result does not store side by side, but rows: tiles are turned before the epilogue."""
-
-    @staticmethod
-    def fits(contraction: Contraction, row: Dim) -> bool:
-        """Whether the result can be finished in vectors of rows."""
-        rows = isinstance(row.extent, int) and row.extent > 1
-        return rows and _in_lanes(contraction.dim_strides(row))
-
-    def __post_init__(self) -> None:
-        assert isinstance(self.row.extent, int)
-        assert isinstance(self.column.extent, int)
-        self.cycles += self.row.extent * self.column.extent * FINISH_CYCLES * _count(self.outer)
-
-    @property
-    def name(self) -> str:
-        return f"turned {super().name}"
-
-    def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
-        """Chunks of rows against each panel."""
-        return loop(
-            self.names["j0"],
-            group.count,
-            lambda number: [
-                s
-                for run in balanced(self.row.extent, CHUNK)
-                for s in stepped(
-                    self.names["r0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda first: self.chunk(env, first, run.size, group, number),
-                )
-            ],
-        )
-
-    def chunk(self, env: Env, first: IndexLike, size: int, group: Panels, number: IndexLike) -> list[Stmt]:
-        """Tiles into a buffer, that turned, column by column through the epilogue."""
-        names, dtype = self.names, self.contraction.anchor.dtype
-        made = Buffer(names.fresh("made"), dtype, (size, group.width), "local", "stack")
-        back = Buffer(names.fresh("back"), dtype, (group.width, size), "local", "stack")
-
-        def tiles(start: IndexLike, rows: int) -> list[Stmt]:
-            def keep(i: IndexLike, place: IndexLike, value: Expr) -> list[Stmt]:
-                return [Store(made, (start + i, place), value)]
-
-            return self.tile_body(env, first + start, rows, group, number, keep)
-
-        def finish(place: IndexLike, row: IndexLike) -> list[Stmt]:
-            full = env | self.row.bind(first + row) | self.at(group, number, place)
-            return self.contraction.finish(full, Read(back, (place, row), dtype))
-
-        return [
-            Alloc(made),
-            *(
-                s
-                for run in balanced(size, self.tile[0])
-                for s in stepped(
-                    names["i0"], run.start, run.size, run.count, lambda start: tiles(start, run.size)
-                )
-            ),
-            Alloc(back),
-            *turn(names, group.width, size, lambda p, r: Store(back, (p, r), Read(made, (r, p), dtype))),
-            *loop(
-                names["o1"],
-                group.width,
-                lambda place: along_lanes(names, size, self.lanes, lambda row: finish(place, row)),
-            ),
-        ]
-
-
-def _in_lanes(strides: Strides) -> bool:
-    """Whether results along an axis can be finished as vectors."""
-    return all(s == 1 for s in strides.stores) and all(s in (0, 1) for s in strides.reads)
-
-
 def _constant(dim: Dim) -> int:
     assert isinstance(dim.extent, int)
     return dim.extent
@@ -382,19 +290,16 @@ def _join(dim: Dim, env: Env) -> IndexLike:
     return index
 
 
-def _count(dims: list[Dim]) -> int:
+def count(dims: list[Dim]) -> int:
     """Iterations of loops; a symbol without bound counts as 64."""
     return product(tuple(upper(d.extent) or 64 for d in dims))  # type: ignore[return-value]
 
 
-def _packing_pays(contraction: Contraction, row: Dim, reduced: list[Dim]) -> bool:
-    constant = all(isinstance(d.extent, int) for d in reduced)
-    return constant and bool(reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS
-
-
 def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:
-    """Whether consecutive steps of the reduction read rows of the right operand far apart."""
+    """Whether consecutive steps of the reduction read rows of the right operand that displace each other."""
     if not reduced:
         return False
-    strides = contraction.dim_strides(reduced[-1]).right
-    return any(abs(s or 0) * contraction.anchor.dtype.size >= PACK_STRIDE for s in strides)
+    distances = [
+        abs(s or 0) * contraction.anchor.dtype.size for s in contraction.dim_strides(reduced[-1]).right
+    ]
+    return any(d and d % FAR_BYTES == 0 for d in distances)

@@ -4,7 +4,8 @@ Two forms, both tiles of vector accumulators that live in registers through the 
 
 * columns: the lanes run along an axis of the result. Each step of the reduction loads one row of
   vectors of the right operand and broadcasts one element of the left one per row of the tile. The right
-  operand is packed into panels first when its rows are far apart and the panels are used often.
+  operand is packed into panels first where the lanes do not lie side by side in it, or its rows displace
+  each other from a cache; constants are packed when compiling.
 * dots: the lanes run along the reduction, which both operands store contiguously; the lanes of each
   accumulator are added up at the end.
 
@@ -16,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from intaglio.loop.recipes.anchor import Anchor, Nest
-from intaglio.loop.recipes.axes import Contraction
-from intaglio.loop.recipes.columns import ColumnTiles
+from intaglio.loop.recipes.axes import ALONE, Contraction, Dim
+from intaglio.loop.recipes.columns import PACK_ROWS, ColumnTiles
 from intaglio.loop.recipes.dots import DotTiles
+from intaglio.loop.recipes.turned_columns import TurnedColumns, in_lanes
 from intaglio.loop.search import choose
 from intaglio.shared.index import product, upper
 from intaglio.shared.target import Target
@@ -46,7 +48,7 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
     def plans(rank: int) -> Iterator[ColumnTiles | DotTiles]:
         yield from DotTiles.plans(contraction, target, lanes, rank)
         for side in (contraction, contraction.swap()):
-            yield from ColumnTiles.plans(side, target, lanes, rank)
+            yield from column_plans(side, target, lanes, rank)
 
     plan = choose(contraction.anchor, target, plans)
     return None if plan is None else plan.nest()
@@ -55,3 +57,35 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
 def _one_type(anchor: Anchor) -> bool:
     dtypes = {anchor.result.dtype, *(x.type.dtype for x in anchor.operands)}
     return len(dtypes) == 1 and anchor.dtype.name in ("f32", "f64", "i32", "i64")
+
+
+def column_plans(
+    contraction: Contraction, target: Target, lanes: int, rank: int = 0
+) -> Iterator[ColumnTiles]:
+    """Every axis of the right operand and the result that can be the column."""
+    batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
+    rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
+    columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
+    reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
+    if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
+        return
+    for column in columns:
+        strides = contraction.dim_strides(column)
+        if not isinstance(column.extent, int) or column.extent < 2:
+            continue
+        row = max(rows, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
+        outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
+        loops = (column, row, outer, reduced)
+        packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)
+        if in_lanes(strides):
+            if all(s == 1 for s in strides.right):
+                yield ColumnTiles.plan(contraction, target, lanes, *loops, False, rank)
+            if packs:
+                yield ColumnTiles.plan(contraction, target, lanes, *loops, True, rank)
+        elif packs and column.extent >= lanes and TurnedColumns.fits(contraction, row):
+            yield TurnedColumns.plan(contraction, target, lanes, *loops, True, rank)
+
+
+def _packing_pays(contraction: Contraction, row: Dim, reduced: list[Dim]) -> bool:
+    constant = all(isinstance(d.extent, int) for d in reduced)
+    return constant and bool(reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS

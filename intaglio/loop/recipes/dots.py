@@ -8,14 +8,13 @@ from functools import partial
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import Contraction, Dim, Env
+from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, Env
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, panels
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
 
-ALONE = Dim(1, ())
 SMALLEST = 4  # lanes
 SUM_CYCLES = 18  # to add up the lanes of one accumulator and finish the element
 TILES_32 = ((4, 4), (1, 8), (2, 8), (8, 1), (8, 2), (3, 6), (6, 3), (5, 5))
