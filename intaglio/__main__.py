@@ -28,7 +28,7 @@ from intaglio.command_options import (
 from intaglio.command_schedule import schedule
 from intaglio.command_timing import register
 from intaglio.compile import Settings, compile_graph
-from intaglio.loading import gather_inputs, given_arrays, load_model
+from intaglio.loading import gather_inputs, given_arrays, load_model, load_model_for
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import IntaglioError
 
@@ -97,9 +97,8 @@ def run(
     tuning: Tuning = None,
 ) -> None:
     """Run a model once and print, or save, its results."""
-    graph = load_model(model)
+    graph, arrays = load_model_for(model, inputs)
     compiled = compile_graph(graph, threads=threads, opt_level=opt_level, tuning=tuning)
-    arrays = gather_inputs(graph, inputs)
     results = compiled.run(dict(zip(compiled.input_names, arrays, strict=True)))
     taken: set[str] = set()
     for name, array in results.items():

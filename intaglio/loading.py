@@ -22,6 +22,24 @@ def load_model(model: str) -> Graph:
     return found if isinstance(found, Graph) else capture(found, examples)
 
 
+def load_model_for(model: str, given: list[str] | None) -> tuple[Graph, list[np.ndarray[Any, Any]]]:
+    """A model and arrays for its inputs, named on the command line. An ONNX model that is given arrays for
+    all of its inputs is read for these: for their shapes, and for the values that decide shapes."""
+    arrays = given_arrays(given)
+    if arrays and Path(model).suffix == ".onnx":
+        from intaglio.readers.onnx.model import read_model
+        from intaglio.readers.onnx.specialise import input_names, load_for
+
+        proto, _ = read_model(model)
+        names = input_names(proto)
+        if set(names) == set(arrays):
+            chosen = [arrays[name] for name in names]
+            special = load_for(model, proto, chosen)
+            return special.graph, special.packing.flatten(chosen)
+    graph = load_model(model)
+    return graph, gather_inputs(graph, given)
+
+
 def load_object(model: str) -> Any:
     """What a name of the command line means before it is captured: a path for an ONNX file."""
     return _load(model)[0]

@@ -21,6 +21,7 @@ from intaglio.readers.onnx.elements import plain_type
 from intaglio.readers.onnx.importer import Importer, load
 from intaglio.readers.onnx.limits import Limits
 from intaglio.readers.onnx.model import named_extent, read_model
+from intaglio.readers.onnx.specialise import Specialised, input_names, load_for
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
 from intaglio.shared.types import TensorType
 from intaglio.view.compare import Difference, difference
@@ -140,7 +141,11 @@ class _Search:
         return {name: array.shape for name, array in self.feeds.items()}
 
     def graph(self, model: onnx.ModelProto) -> Graph:
-        return load(model, shapes={k: v for k, v in self.shapes.items() if k in _inputs_of(model)})
+        return self.special(model).graph
+
+    def special(self, model: onnx.ModelProto) -> Specialised:
+        """A model for the shapes of the inputs, and for the values of those that decide shapes."""
+        return load_for(model, model, [self.feeds[name] for name in input_names(model)])
 
     def run(self, graph: Graph, feeds: Arrays) -> dict[str, Array]:
         """The outputs of a graph, compiled."""
@@ -173,6 +178,8 @@ class _Search:
             )
         self.seen = self._values(isolate.results_of(self.model)) | self.feeds
         importer = Importer(self.model, None, {}, self.shapes, {}, Limits())
+        special = self.special(self.model)
+        importer.given.update({name: self.feeds[name] for name in (*special.known, *special.fixed)})
         with importer.budget.spent():
             importer.run()
         self.known = {
@@ -287,14 +294,9 @@ def _interpreted(graph: Graph, feeds: Arrays) -> dict[str, Array]:
     return dict(zip(graph.output_names, results, strict=True))
 
 
-def _inputs_of(model: onnx.ModelProto) -> list[str]:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [info.name for info in model.graph.input if info.name not in weights]
-
-
 def make_inputs(model: onnx.ModelProto, given: Arrays, sizes: Mapping[str, int]) -> dict[str, Array]:
     """The arrays given, and random ones for the other inputs of a model."""
-    names = _inputs_of(model)
+    names = input_names(model)
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise ArgumentError(

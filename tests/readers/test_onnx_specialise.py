@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,14 @@ import pytest
 pytest.importorskip("onnx")
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
+from typer.testing import CliRunner
 
+from intaglio.__main__ import app
+from intaglio.ops.registry import prim
 from intaglio.readers.onnx import load
+from intaglio.readers.onnx.registry import _HANDLERS
 from intaglio.readers.onnx.specialise import load_for
+from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
 from intaglio.specialised import SpecialisedModel
 from tests.readers.onnx_models import check, model, node
@@ -23,8 +29,7 @@ X = np.arange(12, dtype=F32)
 
 
 def body(nodes: list[onnx.NodeProto], inputs: list[str], outputs: list[str]) -> onnx.GraphProto:
-    infos = [[helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in names]
-             for names in (inputs, outputs)]  # fmt: skip
+    infos = [[onnx.ValueInfoProto(name=name) for name in names] for names in (inputs, outputs)]
     return helper.make_graph(nodes, "body", *infos)
 
 
@@ -86,6 +91,32 @@ def test_values_are_followed_to_inputs_and_stay_inputs(name: str) -> None:
         assert set(special.known) <= deciding
         assert not special.fixed
         assert [value.name for value in special.graph.inputs] == list(inputs)
+
+
+def test_the_command_line_reads_a_model_for_what_it_is_given(tmp_path: Path) -> None:
+    """Shapes and values both; beside ONNX Runtime, too, which finds a fault in a model of this kind."""
+    nodes, calls, _ = MODELS["branches"]
+    proto = model(nodes, calls[0], {"one": I64(1)})
+    proto.ir_version = 10
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    for dim in proto.graph.input[0].type.tensor_type.shape.dim:
+        dim.dim_param = "length"
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.savez(tmp_path / "inputs.npz", **calls[0])
+    arguments = [str(tmp_path / "m.onnx"), "--input", str(tmp_path / "inputs.npz")]
+    done = CliRunner().invoke(app, ["run", *arguments, "--output", str(tmp_path)])
+    assert done.exit_code == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), X.reshape(3, 4) * 7)
+    with pytest.raises(UnsupportedError, match=r"Less|Reshape|If"):
+        CliRunner().invoke(app, ["run", arguments[0]], catch_exceptions=False)
+    pytest.importorskip("onnxruntime")
+    assert CliRunner().invoke(app, ["verify", *arguments]).exit_code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        wrong = lambda call, x: prim.cast(x, dtype=dtypes.f32) + 1
+        patch.setitem(_HANDLERS, ("", "Cast"), [(9, wrong)])
+        result = CliRunner().invoke(app, ["verify", *arguments])
+    assert result.exit_code == 1
+    assert "first difference: Cast" in result.output
 
 
 def test_data_that_no_program_can_depend_on_is_refused() -> None:

@@ -31,7 +31,9 @@ class InputNeeded(UnsupportedError):
 
     def __init__(self, message: str, names: Sequence[str]) -> None:
         shown = ", ".join(f"{name!r}: ..." for name in names)
-        super().__init__(message, hint=f"fix the input's value: load(..., known={{{shown}}})")
+        super().__init__(
+            message, hint=f"give its value: load(..., known={{{shown}}}), or --input for all inputs"
+        )
         self.names = tuple(names)
 
 
