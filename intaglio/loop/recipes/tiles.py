@@ -71,8 +71,11 @@ def panels(extent: int, vectors: int, lanes: int) -> list[Panels]:
 
 
 def rows_for(vectors: int, target: Target) -> int:
-    """Rows of a register tile so that accumulators, one row of vectors and a broadcast fit the registers."""
-    spare = target.registers - 1 - vectors
+    """Rows of a register tile: accumulators, one row of vectors and a broadcast fit the registers.
+
+    One register is left free: where all are taken, some compilers move one to the stack in every step.
+    """
+    spare = target.registers - 2 - vectors
     return max(1, min(spare // vectors, 28 // vectors if target.registers > 16 else 12 // vectors))
 
 
