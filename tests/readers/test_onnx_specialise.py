@@ -126,6 +126,19 @@ def test_data_that_no_program_can_depend_on_is_refused() -> None:
         load_for(proto, proto, [X, np.ones(65, I64)])
 
 
+def test_many_inputs_that_decide_are_read_soon() -> None:
+    """Not one import for each of them."""
+    many = range(100)
+    nodes = [node("Reshape", "x", f"s{k}", out=f"r{k}") for k in many]
+    shapes = {f"s{k}": np.array([3, 4] if k % 2 else [12], I64) for k in many}
+    proto = model([*nodes, node("Concat", "r0", "r2", axis=0)], {"x": X, **shapes})
+    special = load_for(proto, proto, [X, *shapes.values()])
+    assert set(shapes) <= set(special.known)
+    assert special.graph.outputs[0].shape == (24,)
+    with pytest.raises(UnsupportedError, match="Reshape"):
+        load_for(proto, proto, [X, *list(shapes.values())[:-1], np.ones(65, I64)])
+
+
 def test_operators_of_old_sets_that_are_the_same_today() -> None:
     yes = np.array([True, False])
     check(model([node("Not", "x")], {"x": yes}, opset=1), {"x": yes})

@@ -24,6 +24,9 @@ from intaglio.shared.errors import ArgumentError, UnsupportedError
 MAX_ELEMENTS = 64
 """Elements of an input that may be fixed to its value: what decides shapes is small, data is not."""
 
+MAX_IMPORTS = 32
+"""Imports until nothing is asked for; behind half of them all inputs that may decide are known."""
+
 
 @dataclass(frozen=True)
 class Specialised:
@@ -67,7 +70,7 @@ def load_for(
     shapes = {name: shape_of(value) for name, value in given.items()}
     known: dict[str, Any] = {}
     fixed: dict[str, Any] = {}
-    while True:
+    for attempt in range(MAX_IMPORTS):
         decided: set[tuple[str, int]] = set()
         try:
             graph, packing = load_packed(
@@ -76,12 +79,21 @@ def load_for(
         except InputNeeded as request:
             chosen = known if any(name not in known for name in request.names) else fixed
             asked = {name: given[name] for name in request.names if name not in chosen}
-            if not asked or any(np.size(value) > MAX_ELEMENTS for value in asked.values()):
+            last = attempt == MAX_IMPORTS - 1
+            if last or not asked or not all(map(_may_decide, asked.values())):
                 raise UnsupportedError(request.message, hint="a shape depends on much data") from request
             chosen.update(asked)
+            if attempt == MAX_IMPORTS // 2:
+                known.update({name: value for name, value in given.items() if _may_decide(value)})
         else:
             open_ = tuple(name for name in known if name not in fixed)
             return Specialised(graph, packing, open_, tuple(fixed), frozenset(decided))
+    raise AssertionError("the last import returns or raises")
+
+
+def _may_decide(value: Any) -> bool:
+    """Whether an argument is a tensor, and small."""
+    return value is not None and not isinstance(value, (list, tuple)) and np.size(value) <= MAX_ELEMENTS
 
 
 def shape_of(value: Any) -> Any:
