@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intaglio.compile import compile_graph
+from intaglio.shared.errors import ArgumentError
 
 if TYPE_CHECKING:
     import torch
 
     from intaglio.compiled import Compiled
     from intaglio.readers.torch.training import TrainingGraph
+
+_MAY_CHANGE = ("params", "lr", "initial_lr", "foreach", "fused", "capturable", "differentiable")
 
 
 def compile_training(
@@ -24,6 +27,7 @@ def compile_training(
     example_batch: Sequence[Any],
     *,
     seed: int = 0,
+    clip_grad_norm: float | None = None,
     **settings: Any,
 ) -> TrainingStep:
     """Compile one training step: forward, loss, backward and the optimiser's update.
@@ -33,17 +37,19 @@ def compile_training(
         loss_fn: takes the module's result and the target, and gives one scalar.
         optimizer: SGD, Adam, AdamW or RMSprop over parameters of the module. Its learning rates are read at
             every step, so that schedulers work; its other settings are fixed now.
-        example_batch: the module's inputs, then the target; shapes and types are fixed by it.
+        example_batch: the module's inputs, then the target; shapes and types are fixed by it. Each may be
+            a tensor, or a dict, list or tuple of them.
         seed: start of the random numbers of dropout.
+        clip_grad_norm: largest norm of all gradients together, as in `torch.nn.utils.clip_grad_norm_`.
         settings: as for `compile_graph`.
 
     Raises:
         UnsupportedError: an operator or optimiser that is not supported; names it and the module's line.
-        ArgumentError: the loss is no scalar, or the optimiser holds no parameter of the module.
+        ArgumentError: the loss is no scalar, or depends on no parameter of the optimiser.
     """
     from intaglio.readers.torch.training import read_training
 
-    step = read_training(module, loss_fn, optimizer, example_batch, seed)
+    step = read_training(module, loss_fn, optimizer, example_batch, seed, clip_grad_norm)
     return TrainingStep(step, compile_graph(step.graph, **settings), module, optimizer)
 
 
@@ -62,13 +68,17 @@ class TrainingStep:
         self.optimizer = optimizer
         self._step = step
         self._place = {value: k for k, value in enumerate(step.graph.states)}
+        self._settings = _fixed_settings(optimizer)
 
     def __call__(self, *batch: Any) -> float:
-        from intaglio.readers.torch.arrays import array_of
-
-        arrays = [array_of(x) if hasattr(x, "detach") else np.asarray(x) for x in batch]
+        found = _fixed_settings(self.optimizer)
+        if found != self._settings:
+            raise ArgumentError(
+                f"the optimiser's settings are {found}, but {self._settings} were compiled",
+                hint="only learning rates may change; compile the step again",
+            )
         rates = [np.asarray(float(group["lr"])) for group in self.optimizer.param_groups]
-        return float(self.compiled(*arrays, *rates))
+        return float(self.compiled(*self._step.form.arrays(batch), *rates))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The parameters and buffers as they are now, for `module.load_state_dict`."""
@@ -79,6 +89,23 @@ class TrainingStep:
         for name, value in self._step.tensors.items():
             found[name] = tensor_of(held[self._place[value]].copy())
         return found
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set parameters and buffers that the step changes to those of a module's `state_dict`.
+
+        Raises:
+            ArgumentError: one is missing or has another shape; then nothing is changed.
+        """
+        from intaglio.readers.torch.arrays import array_of
+
+        held = self.compiled.loaded.states
+        places = {name: held[self._place[value]] for name, value in self._step.tensors.items()}
+        for name, array in places.items():
+            if name not in state or tuple(state[name].shape) != array.shape:
+                found = f"has shape {list(state[name].shape)}" if name in state else "is missing"
+                raise ArgumentError(f"{name} {found}; the step's is {list(array.shape)}")
+        for name, array in places.items():
+            array[...] = array_of(state[name])
 
     def sync(self) -> None:
         """Write parameters, buffers and the optimiser's state back into the module and the optimiser."""
@@ -96,3 +123,9 @@ class TrainingStep:
     def export_c(self, directory: str | Path, **settings: Any) -> Path:
         """Write the training step as a folder of C that builds by itself; see `Compiled.export_c`."""
         return self.compiled.export_c(directory, **settings)
+
+
+def _fixed_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """What the program has of an optimiser's settings, for each parameter group."""
+    names = [name for name in optimizer.defaults if name not in _MAY_CHANGE]
+    return [{name: group[name] for name in names} for group in optimizer.param_groups]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
@@ -65,7 +66,7 @@ def exported(
     inputs = tuple(x if isinstance(x, torch.Tensor) else _tensor(x) for x in example_inputs)
     try:
         return torch.export.export(model, inputs, dict(kwargs), dynamic_shapes=dynamic_shapes)
-    except torch._dynamo.exc.TorchDynamoException as error:
+    except (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode) as error:
         raise UnsupportedError(f"torch.export cannot take this module: {error}") from error
 
 

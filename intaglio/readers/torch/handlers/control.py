@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from intaglio.ops.registry import prim
+from intaglio.readers.torch.registry import direct
+
+direct({"intaglio.stop_gradient": prim.detach})
+
 
 def _wrapped(importer: Any, enabled: Any, module: Any, *operands: Any) -> Any:
     """A region with a setting (autocast, gradients off), which does not change what is computed."""
@@ -13,8 +18,6 @@ def _wrapped(importer: Any, enabled: Any, module: Any, *operands: Any) -> Any:
 
 def _cond(importer: Any, predicate: Any, then: Any, orelse: Any, operands: Sequence[Any] = ()) -> Any:
     """Both branches are computed; the predicate chooses."""
-    from intaglio.ops.registry import prim
-
     if isinstance(predicate, bool):
         return importer.inner(then if predicate else orelse, operands)
     yes, no = importer.inner(then, operands), importer.inner(orelse, operands)
