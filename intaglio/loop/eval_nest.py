@@ -189,7 +189,7 @@ class _Source:
         self.names[buffer] = self.unique(buffer.name)
         self.prefixes[buffer] = loops
         size = self.index(product((*(loop.extent for loop in loops), *buffer.shape)), Leaf())
-        self.line(f"{self.names[buffer]} = unwritten(({size},), {self.held(buffer.dtype, 'dtype')})")
+        self.line(f"{self.names[buffer]} = unwritten((max(0, {size}),), {self.held(buffer.dtype, 'dtype')})")
 
     def leaf(self, leaf: Leaf) -> None:
         statement = leaf.statement

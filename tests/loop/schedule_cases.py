@@ -145,6 +145,34 @@ phase forward
 """
 
 
+def padded_chain(taps: int) -> str:
+    """A stencil over the rows of another one, with rows of zeros around them."""
+    border = taps // 2
+    guard = f"(index({border}) <= index(i + r)) & (index(i + r) < index({7 + border}))"
+    return f"""program p
+input x: f32[7, 6]
+scratch h: f32[7, 6]
+output y: f32[7, 6]
+kernel first(x: f32[7, 6], h: f32[7, 6]) writes h
+    for i in range(7)
+        for j in range(6)
+            alloc twice: f32[] register
+            twice[()] = x[i, j] + x[i, j]
+            h[i, j] = twice[()]
+kernel second(h: f32[7, 6], y: f32[7, 6]) writes y
+    for i in range(7)
+        for j in range(6)
+            alloc acc: f32[] register
+            acc[()] = 0.0
+            for r in range({taps})
+                add acc[()] = where({guard}, h[i + r - {border}, j], 0.0)
+            y[i, j] = acc[()]
+phase forward
+    first(x, h)
+    second(h, y)
+"""
+
+
 def program(text: str) -> Program:
     """The program, its constants filled with small integers: sums of products of them are exact."""
     return parse_program(text, arrays(parse_program(text)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schedule_cases import CONV, NESTS, chain, check, program, random_steps, results
+from schedule_cases import CONV, NESTS, chain, check, padded_chain, program, random_steps, results
 
 from intaglio.loop.ir import For, walk
 from intaglio.loop.schedule import Reorder, Schedule, Split, parse_record, parse_records, print_records
@@ -46,7 +46,8 @@ LEGAL = [
     ("matmul", "prefetch(x, i, 1)\nvectorize(j)", "prefetch x[min(i + 1, 11), 16 * ahead1]"),
     (
         "matmul",
-        "tile(i, j, 4, 16) -> a, b, c, d\nsplit(d, 8) -> e, v\ncache_write(acc, c)\ntensorize(c, outer_product)",
+        "tile(i, j, 4, 16) -> a, b, c, d\nsplit(d, 8) -> e, v\ncache_write(acc, c)\n"
+        "tensorize(c, outer_product)",
         "# outer_product: acc[i, j, v] += a[i] * b[j, v]",
     ),
     ("direct", "cache_write(y, j) -> acc\nvectorize(j)", "for j in range(8) vector"),
@@ -120,6 +121,14 @@ def test_a_ring_computes_every_row_once():
     assert text.count("h[") == text.count("= x[") + 2
     assert "for i in range(2)" in text
     assert "(i_1 + 2) % 3" in text
+
+
+@pytest.mark.parametrize("taps", [3, 5, 7])
+@pytest.mark.parametrize("edges", ["", "\nspecialise(i_1, first=2, last=3)"])
+@pytest.mark.parametrize("fold", ["", ", fold"])
+def test_windows_reach_over_the_border(taps, edges, fold):
+    made = check(padded_chain(taps), f"compute_at(h, i_1{fold}){edges}", "first+second")
+    assert made.scratch == []
 
 
 def test_padded_convolutions_in_a_row_share_a_ring():

@@ -12,7 +12,7 @@ from intaglio.loop.schedule.guards import simplified
 from intaglio.loop.schedule.nest import Nest, Path, constant_extent, with_bodies
 from intaglio.loop.schedule.records import Record
 from intaglio.shared.errors import UnsupportedError
-from intaglio.shared.index import IndexLike, variable
+from intaglio.shared.index import IndexLike, upper, variable
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def decided(body: Block) -> Block:
         elif statement.extent == 1 and not any(isinstance(s, Alloc) for s in statement.body):
             once = places.substitute_block(statement.body, {statement.var: statement.start})
             made.extend(decided(once))
-        elif statement.extent != 0:
+        elif (most := upper(statement.extent)) is None or most > 0:
             loop = _narrowed(statement)
             made.append(replace(loop, body=decided(loop.body)))
     return Block(tuple(made))
