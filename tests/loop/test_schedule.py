@@ -140,6 +140,13 @@ def test_padded_convolutions_in_a_row_share_a_ring():
     text = text.replace("    k(x, w, y)", "    k(x, w, h)\n    l(h, v, z)")
     steps = "reorder(i, o)\nreorder(i_1, o_1)\ncompute_at(y, i_1, fold)\nspecialise(i_1, first=1, last=1)"
     made = check(text, steps, "k+l")
+    wide = (
+        text.replace("9, 8]", "9, 1024]")
+        .replace("index(8)", "index(1024)")
+        .replace("range(8)", "range(1024)")
+    )
+    large = schedule_program(program(wide), {"k+l": steps})
+    assert [str(b) for b in large.scratch] == ["y: f32[4, 3, 1024]"]
     assert "alloc y: f32[4, 3, 8] stack" in print_program(made)
 
 

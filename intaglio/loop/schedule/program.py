@@ -28,18 +28,22 @@ def schedule_program(program: Program, schedules: Mapping[str, str]) -> Program:
         UnsupportedError: a step is not legal, or kernels cannot run as one.
     """
     for key, text in schedules.items():
-        made = schedule_of(program, key)
+        call = _joined(program, key)
+        made = _schedule(program, key, call)
         try:
             made.apply(text)
         except UnsupportedError as error:
             raise UnsupportedError(f"schedule of {key}: {error.message}", hint=error.hint) from error
-        _install(program, key, made)
+        _install(program, key, call, made.kernel)
     return program
 
 
 def schedule_of(program: Program, key: str) -> Schedule:
     """An empty schedule of a kernel, or of kernels that run in a row as one, with what the program knows."""
-    call = _joined(program, key)
+    return _schedule(program, key, _joined(program, key))
+
+
+def _schedule(program: Program, key: str, call: Call) -> Schedule:
     data = {
         param: arg.buffer.data
         for param, arg in _arguments(call)
@@ -193,25 +197,21 @@ def _renamed_loops(body: Block, taken: set[str]) -> Block:
     return renamed(body)
 
 
-def _install(program: Program, key: str, schedule: Schedule) -> None:
+def _install(program: Program, key: str, joined: Call, made: Kernel) -> None:
     """Put the scheduled kernel in the place of those it was made from."""
-    joined = _joined(program, key)
     old = _calls(program, key)
-    made = schedule.kernel
     names = {buffer.name for buffer in program.buffers} | {
         kernel.name for kernel in program.kernels if all(kernel is not call.kernel for call in old)
     }
     kernel = replace(made, name=unique_name(made.name, names))
     args = dict(_arguments(joined))
-    # The kernel of `joined` is made anew by each `_joined`: parameters are matched by name.
-    by_name = {param.name: arg for param, arg in args.items()}
     used = buffers_in(kernel.body)
     params = tuple(param for param in kernel.params if param in used)
     for param in params:
-        if param.name not in by_name:
-            by_name[param.name] = _declared(program, param, names)
+        if param not in args:
+            args[param] = _declared(program, param, names)
     kernel = replace(kernel, params=params, written=tuple(b for b in kernel.written if b in used))
-    call = Call(kernel, tuple(by_name[param.name] for param in params))
+    call = Call(kernel, tuple(args[param] for param in params))
     at = next(k for k, own in enumerate(program.kernels) if own is old[0].kernel)
     program.kernels.insert(at, kernel)
     program.kernels = [own for own in program.kernels if all(own is not c.kernel for c in old)]

@@ -124,10 +124,11 @@ def _copied(
         return copy, block(fill, _moved(body, buffer, copy, region))
 
     if not where:
-        free = frozenset(loop.var for loop, _ in loops_in(nest.body))
-        copy, body = staged(nest.body, free, local=False)
+        before, behind = _behind_writes(nest.body, buffer)
+        free = frozenset(loop.var for loop, _ in loops_in(behind))
+        copy, body = staged(behind, free, local=False)
         copy.role, copy.space = "scratch", "heap"
-        nest.body = body
+        nest.body = block(before, body)
         nest.add_param(copy)
         return
 
@@ -136,6 +137,13 @@ def _copied(
         return [replace(loop, body=block(Alloc(copy), body))]
 
     nest.rewrite(where, made)
+
+
+def _behind_writes(body: Block, buffer: Buffer) -> tuple[Block, Block]:
+    """A kernel's statements up to the last one that writes an array, and those behind it."""
+    writing = [k for k, s in enumerate(body) if buffer in accesses(Block((s,)))[1]]
+    first = writing[-1] + 1 if writing else 0
+    return Block(body.statements[:first]), Block(body.statements[first:])
 
 
 def _moved(body: Block, buffer: Buffer, copy: Buffer, region: Region) -> Block:
