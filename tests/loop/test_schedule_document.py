@@ -16,7 +16,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
 def test_programs_print_what_the_document_says() -> None:
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```(?:\n\nprints\n\n```\n(.*?)```)?", TEXT, re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for program, printed in blocks:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
