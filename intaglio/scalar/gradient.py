@@ -57,10 +57,11 @@ def training_step(trace: Trace, *, input_gradients: bool = False, accumulate: bo
     roots: list[Array] = []
     if accumulate:
         gradients, roots = building.accumulated(parameters)
-    moved = gradients >= 0
+    moved = parameters >= 0
     phase = APPLYING if accumulate else UPDATING
     updates = columns.rows(UPDATE, int(moved.sum()), phase, born=np.flatnonzero(moved))
-    updates.a[:], updates.b[:] = parameters[moved], gradients[moved]
+    updates.a[:] = parameters[moved]
+    updates.b[:] = np.where(gradients >= 0, gradients, columns.constant(0.0))[moved]
     outputs, wanted = columns.rep[trace.outputs], np.where(input_gradients, trace.inputs, -1)
     ends = [outputs, trace.inputs, parameters, _at(gradient, trace.outputs), _at(gradient, wanted), gradients]
     found = np.concatenate([*roots, *ends])

@@ -59,7 +59,7 @@ def straight_source(trace: Trace, prefix: str, *, input_gradients: bool) -> str:
 
     def update() -> Iterator[str]:
         for p in trace.parameters.tolist():
-            if p >= 0 and needs[root] and p <= root:
+            if p >= 0:
                 yield f"d[{p}] -= lr * g[{p}];"
 
     parts = {"forward": forward(), "backward": backward(), "update": update()}

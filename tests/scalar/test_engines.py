@@ -9,6 +9,7 @@ import pytest
 from scalar_models import MODELS, Model, random_graph, together
 
 from intaglio import scalar
+from intaglio.scalar import Value
 from intaglio.scalar.program import Program
 
 RATE = 0.05
@@ -85,3 +86,25 @@ def test_random_graphs(first: int) -> None:
 def test_many_random_graphs_in_one(first: int) -> None:
     for seed in range(first, first + 180, 20):
         check_random(together([random_graph(s) for s in range(seed, seed + 20)]), seed)
+
+
+@pytest.mark.parametrize("rate", [0.5, -0.1, float("inf")])
+def test_parameters_that_no_gradient_reaches(rate: float) -> None:
+    """Python moves them too: by rate * 0, which shows in a -0 and in NaN."""
+    found = []
+    for options in (
+        {"engine": "interpreted"},
+        {"engine": "straight", "toolchain": "tcc"},
+        {"toolchain": "tcc"},
+    ):
+        x, p, q = Value(2.0), Value(3.0), Value(-0.0)
+        program = scalar.compile((x * p, q * x), [x], [p, q], **options)
+        program.step([2.0], rate)
+        seen = [bits(program.data(v)) for v in (p, q)]
+        for batch in (None, 2):
+            program.train([[1.0], [2.0], [3.0]], rate, batch=batch)
+            seen += [bits(program.data(v)) for v in (p, q)]
+        found.append(seen)
+    p_moved, q_moved = Value(3.0 - rate * 2.0), Value(-0.0 - rate * 0)
+    assert found[0][:2] == [bits(p_moved.data), bits(q_moved.data)]
+    assert found[1] == found[2] == found[0]

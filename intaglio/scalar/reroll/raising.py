@@ -13,14 +13,15 @@ from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Stmt, St
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.scalar.capture import CONST, INPUT, PARAM
 from intaglio.scalar.dag import APPLYING, BACKWARD, FORWARD, ON_DEMAND, UPDATING, Dag
-from intaglio.scalar.operators import ADD, COPY, FOLD, MUL, ONE_MINUS, PARTIAL, RECIPROCAL, UPDATE
+from intaglio.scalar.operators import FOLD, PARTIAL
 from intaglio.scalar.reroll.addresses import Addresses, Domain, Tables, variables
-from intaglio.scalar.reroll.bodies import Body, Literal, Node, Slot, Template, body_of
+from intaglio.scalar.reroll.bodies import Body, body_of
 from intaglio.scalar.reroll.contractions import FastSum, describe, main_segment
 from intaglio.scalar.reroll.families import Facts, Family, Region, analyse, find_regions
 from intaglio.scalar.reroll.names import name_arrays
 from intaglio.scalar.reroll.nests import F64, Nest, compose
 from intaglio.scalar.reroll.storage import Storage, place_rows, target_rows
+from intaglio.scalar.reroll.words import Words
 from intaglio.scalar.sweeps import Array
 from intaglio.shared.index import IndexLike, var_index
 from intaglio.shared.target import Target
@@ -109,7 +110,9 @@ class _Raiser:
         self.target = target
         self.tables = Tables()
         self.addresses = Addresses(self.dag, self.storage, raised.buffers, self.tables)
+        self.words = Words(self.dag, self.facts, self.storage, raised.buffers)
         self.pending: list[Store] = []
+        self.pending_rows: list[int] = []
         self.phase = FORWARD
         self.taken: dict[str, int] = {}
 
@@ -154,7 +157,7 @@ class _Raiser:
         for family, body, domain in zip(region.families, bodies, domains, strict=True):
             fast = None if self.exact else self.fast_nest(body, domain, turn, parts)
             parts.append(fast or Nest(body, domain, self.target, self.raised.rate, numbers, turn).build())
-            doc.append(self.formula(family, body) + self.note(family, body, domain))
+            doc.append(self.words.family(family, body) + self.note(family, body, domain))
             self.raised.domains[id(family)], self.raised.bodies[id(family)] = domain, body
         nest = block(*parts)
         if region.turns > 1:
@@ -205,6 +208,7 @@ class _Raiser:
         self.pending.append(
             Store(self.buffer(np.array([target])), (int(self.storage.place[target]),), self.row(row))
         )
+        self.pending_rows.append(row)
         self.raised.statements += 1
         if len(self.pending) >= PART:
             self.flush()
@@ -212,8 +216,8 @@ class _Raiser:
     def flush(self) -> None:
         """The statements so far as a kernel."""
         if self.pending:
-            self.add("statements", block(*self.pending), (f"single statements: {len(self.pending)}",))
-            self.pending = []
+            self.add("statements", block(*self.pending), self.words.statements(self.pending_rows))
+            self.pending, self.pending_rows = [], []
 
     def row(self, row: int) -> Expr:
         """The expression of a stored row."""
@@ -260,41 +264,6 @@ class _Raiser:
         place = var_index(loops[0]) + first if count > 1 else first
         term = Reduce(self.raised.fault, (0,), "add", Read(buffer, (place,), F64) * 0.0, ordered=True)
         return block(For(loops[0], count, block(term)) if count > 1 else term)
-
-    def formula(self, family: Family, body: Body) -> str:
-        """A family in words, for the comment above its loop."""
-
-        def text(template: Template) -> str:
-            if isinstance(template, Literal):
-                return f"{template.value:g}"
-            if isinstance(template, Slot):
-                rows = body.slots[template.number]
-                return "constant" if self.dag.op[rows.flat[0]] == CONST else self.buffer(rows).name
-            loose = LOOSE.get(template.op, ())
-            parts = [
-                f"({text(p)})" if isinstance(p, Node) and p.op in loose else text(p) for p in template.parts
-            ]
-            formula = FORMULAS.get(template.op, "{0}")
-            if template.op == UPDATE and template.k:
-                formula = "{1}"
-            return formula.format(*parts, k=f"{template.k:g}")
-
-        result = self.buffer(target_rows(self.dag, family.rows)).name
-        value = text(body.value)
-        terms = [
-            f"sum of {segment.count} ({', '.join(map(text, segment.templates))})" for segment in body.segments
-        ]
-        return f"{result} = {' + '.join([value, *terms])}"
-
-
-FORMULAS = {1: "{0} + {1}", 2: "{0} * {1}", 3: "pow({0}, {k})", 4: "relu({0})", 5: "exp({0})", 6: "log({0})",
-            7: "tanh({0})", 8: "max({0}, {1})", 9: "({0} > 0)", 10: "1 / {0}", 11: "(1 - {0})",
-            12: "({0} > {1} ? {2} : 0)", 13: "({0} > {1} ? 0 : {2})", UPDATE: "{0} - lr * ({1})",
-            16: "0 + {0}"}  # fmt: skip
-
-
-LOOSE = {MUL: (ADD, COPY), ONE_MINUS: (ADD, COPY), RECIPROCAL: (ADD, COPY, MUL)}
-"""Operators whose operands need brackets, and when."""
 
 
 def kernel_of(name: str, body: Block, doc: tuple[str, ...]) -> Kernel:
