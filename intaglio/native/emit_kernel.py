@@ -287,6 +287,8 @@ class KernelEmitter:
         extent = loop.extent
         if loop.kind == "unroll" and isinstance(extent, int) and 1 < extent <= 64:
             return (c.Invoke(self.helpers.use("UNROLL"), (c.number(extent),)),)
+        if loop.kind == "vector" and not self.target.vector_types:
+            return (c.Name(self.helpers.use("LANES")),)
         return ()
 
     def bound(self, value: IndexLike, out: list[c.Stmt]) -> c.Expr:

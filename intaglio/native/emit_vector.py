@@ -59,9 +59,9 @@ class Lanes:
 def lanes_of(loop: For, target: Target) -> Lanes | None:
     """The lanes of a vector loop, None when the target or the extent rules vectors out."""
     extent = loop.extent
-    if loop.kind != "vector" or not target.vector_bytes or loop.start != 0 or not isinstance(extent, int):
+    if loop.kind != "vector" or loop.start != 0 or not isinstance(extent, int):
         return None
-    if extent < 2 or extent & (extent - 1) or extent > target.vector_bytes:
+    if not target.vector_types or extent < 2 or extent & (extent - 1) or extent > target.vector_bytes:
         return None
     return Lanes(loop.var, extent, target.vector_bytes)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline
 int long register restrict return short signed sizeof static struct switch typedef union
 unsigned void volatile while asm typeof bool true false errno NULL INFINITY NAN INT32_MIN
-INT64_MIN UNROLL PRAGMA PREFETCH pool_task pool_worker pool_pause pool_slice pool_work pool_start_round
+INT64_MIN UNROLL LANES PRAGMA PREFETCH pool_task pool_worker pool_pause pool_slice pool_work pool_start_round
 pool_run pool_destroy pool_create POOL_SPINS POOL_MOST POOL_STACK getpid memcpy isnan isinf isfinite"""
 
 _MATH = """acos asin atan atan2 ceil cos cosh exp fabs floor fmod frexp ldexp log log10 modf pow sin sinh

@@ -12,6 +12,15 @@ def make(name: str) -> Helper | None:
 
 _HELPERS = {
     "PRAGMA": Helper("#define PRAGMA(text) _Pragma(#text)"),
+    "LANES": Helper(
+        """/* the next loop becomes one vector: gcc must not write it out before it sees that */
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__TINYC__)
+#define LANES PRAGMA(GCC unroll 1)
+#else
+#define LANES
+#endif""",
+        ("PRAGMA",),
+    ),
     "UNROLL": Helper(
         """/* the next loop is written out n times */
 #if defined(__clang__)

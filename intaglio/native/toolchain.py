@@ -26,7 +26,7 @@ from intaglio.native import process
 from intaglio.native.names import sanitise
 from intaglio.shared.cache import VARIABLE, atomic_path, cache_dir
 from intaglio.shared.errors import ArgumentError, ToolchainError
-from intaglio.shared.target import GENERIC, Target
+from intaglio.shared.target import PLAIN, Target
 
 Kind = Literal["gcc", "clang", "zig", "tcc"]
 Opt = Literal["default", "fast-compile"]
@@ -122,7 +122,7 @@ def buildable(target: Target, request: str | None = None, opt: str = "default") 
         kind = choose(request, opt).toolchain.kind
     except ToolchainError:
         return target  # said when something is to be built
-    return GENERIC if kind == "tcc" else target
+    return PLAIN if kind == "tcc" else target
 
 
 def _reason(toolchain: Toolchain, opt: str) -> str:
@@ -245,7 +245,7 @@ def build_shared(
     once; a file appears in one step, so processes that build the same one do not disturb each other.
     Raises ToolchainError with the command and the compiler's words.
     """
-    if toolchain.kind == "tcc" and target.vector_bytes:
+    if toolchain.kind == "tcc" and target.vector_bytes and target.vector_types:
         raise ToolchainError(
             f"compiler {toolchain} knows no vector types, which code for target {target.name} is made of",
             hint="compile with target='generic', or use gcc, clang or zig",

@@ -21,9 +21,10 @@ class Tuning(Protocol):
 class Target:
     """A machine to generate C for.
 
-    `vector_bytes` is the width of a vector register (0: plain C loops, no vector types), `registers`
-    how many there are; cache sizes are in bytes per core, `line` is a cache line.
-    `tuning` are choices measured on the machine; without it estimates decide.
+    `vector_bytes` is the width of a vector register (0: plain loops), `registers` how many there are.
+    Vectors are the compilers' vector types, or, without `vector_types`, loops over lanes in plain C. Cache
+    sizes are in bytes per core, `line` is a cache line. `tuning` are choices measured on the machine;
+    without it estimates decide.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     line: int = 64
     features: frozenset[str] = frozenset()
     flags: tuple[str, ...] = ()
+    vector_types: bool = True
     tuning: Tuning | None = field(default=None, compare=False)
 
     def lanes(self, element_size: int) -> int:
@@ -41,4 +43,7 @@ class Target:
         return max(1, self.vector_bytes // element_size)
 
 
-GENERIC = Target("generic")
+GENERIC = Target("generic", 16, vector_types=False)
+"""Any machine, any C compiler: tiles of plain loops over four lanes, which compilers make vectors of."""
+PLAIN = Target("plain")
+"""Loops as short as can be, for compilers that do not optimise."""

@@ -218,7 +218,7 @@ def test_register_tiles_stay_in_registers(name: str, tmp_path: Path) -> None:
     c = np.zeros((m, n), "f")
     source = cc.run(program, {"a": a, "b": b, "c": c}, *FAST, target=target)
     np.testing.assert_allclose(c, np.maximum(a @ b, 0), rtol=1e-4, atol=1e-4)
-    if not target.vector_bytes:
+    if not target.vector_types:
         assert "vector_size" not in source
         return
     assert f"f32x{lanes} acc[{rows}][{columns}];" in source
