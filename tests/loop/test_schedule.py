@@ -115,6 +115,25 @@ def test_a_chain_runs_in_a_window_or_a_ring(stride, taps, fold):
     assert made.scratch == []
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("h[i, j] = x[i, j] * 2.0", "h[i, j] = h[i - 1, j] + x[i, j]", "follows i_1"),
+        ("h[i, j] = x[i, j] * 2.0", "h[i, j] = x[i, j]\n            y[0, j] = 0.0", "makes y"),
+        ("y[i, j] = acc[()]", "y[i, j] = acc[()] + h[19 - i, j]", "follows i_1"),
+    ],
+)
+def test_chains_that_do_not_move_are_refused(old, new, reason):
+    text = chain(1, 3).replace(old, new)
+    if "y[0, j]" in new:
+        text = text.replace("first(x: f32[20, 6], h", "first(x: f32[20, 6], y: f32[18, 6], h")
+        text = text.replace("writes h", "writes h, y").replace("first(x, h)", "first(x, y, h)")
+    if "i - 1" in new:
+        text = text.replace("for i in range(20)", "for i in range(1, 20)")
+    with pytest.raises(UnsupportedError, match=reason):
+        schedule_program(program(text), {"first+second": "compute_at(h, i_1, fold)"})
+
+
 def test_a_ring_computes_every_row_once():
     made = check(chain(1, 3), "compute_at(h, i_1, fold)\nspecialise(i_1, last=1)", "first+second")
     text = print_program(made)

@@ -66,6 +66,8 @@ class ComputeAt(Record, verb="compute_at"):
                 hint="schedule the kernels that make and read it together, as one",
             )
         found = nest.loops(self.loop)
+        if found[0][0].step != 1:
+            raise UnsupportedError(f"{self}: the loop does not count by 1")
         if len(found) != 1:
             raise UnsupportedError(f"{self}: there are {len(found)} loops {self.loop}", hint="name one: i[0]")
         at, path = found[0]
@@ -94,6 +96,9 @@ class _Move:
         if inside != whole:
             raise self.refuse(f"{self.buffer!r} is read outside of the loop over {self.at.var} too")
         producer = touching[0]
+        inside_producer = {s.buffer for s in walk(producer.body) if isinstance(s, Alloc)}
+        if other := [b for b in accesses(producer.body)[1] if b not in {self.buffer, *inside_producer}]:
+            raise self.refuse(f"the nest that makes {self.buffer.name} makes {other[0]!r} too")
         read = {r.source for s in walk(producer.body) for r in places.statement_reads(s)} - {self.buffer}
         between = self.nest.body.statements[self.nest.body.statements.index(producer) + 1 :]
         for statement in between:
