@@ -23,7 +23,7 @@ from intaglio.native.toolchain import available
 
 PEER = Path(__file__).parent / "peers" / "scalar_engine.py"
 LEVELS = ("-O0", "-O1", "-O3")
-BASELINES = ("straight-tcc", "interpreted")
+BASELINES = ("straight-tcc", "micrograd")
 
 
 def variants() -> list[tuple[str, str, str]]:
@@ -73,7 +73,7 @@ def same_bits(rows: list[Row]) -> None:
 
 
 def table(rows: list[Row], started: list[Row], speeds: list[float]) -> list[str]:
-    lines = ["| engine | compile s | lines of C | images/s | best | times straight tcc | times interpreted |",
+    lines = ["| engine | compile s | lines of C | images/s | best | times straight tcc | times micrograd |",
              "|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     seconds = {row.name: row.peer.seconds for row in started}
     for row in rows:
