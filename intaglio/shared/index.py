@@ -262,7 +262,10 @@ def minimum(a: IndexLike, b: IndexLike) -> IndexLike:
         return a
     if bhi is not None and alo is not None and bhi <= alo:
         return b
-    return var_index(Min(a, b))
+    lowest, highest = interval(a - b)
+    if highest is not None and highest <= 0:
+        return a
+    return b if lowest is not None and lowest >= 0 else var_index(Min(a, b))
 
 
 def maximum(a: IndexLike, b: IndexLike) -> IndexLike:
@@ -271,7 +274,10 @@ def maximum(a: IndexLike, b: IndexLike) -> IndexLike:
         return a
     if blo is not None and ahi is not None and blo >= ahi:
         return b
-    return var_index(Max(a, b))
+    lowest, highest = interval(a - b)
+    if lowest is not None and lowest >= 0:
+        return a
+    return b if highest is not None and highest <= 0 else var_index(Max(a, b))
 
 
 def interval(value: IndexLike) -> Interval:

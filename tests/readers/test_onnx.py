@@ -109,3 +109,17 @@ def test_constants_expand_to_open_shapes() -> None:
     )
     graph = load(proto, shapes={"x": ("n", 3)})
     np.testing.assert_array_equal(graph.run(np.ones((4, 3), np.float32))[0], np.full((4, 3), 2.5))
+
+
+def test_constants_are_read_at_open_places() -> None:
+    """Rows of a table, at an index that depends on a size, and elements as many as there are words."""
+    nodes = [
+        node("Shape", "x", out="s"), node("Gather", "table", "s", out="row"),
+        node("Expand", "zero", "s", out="places"), node("GatherElements", "list", "places", out="e"),
+        node("Add", "x", "e", out="sum"), node("Slice", "sum", "begin", "s", "begin", out="all"),
+        node("ReduceSum", "row", out="total", keepdims=0), node("Mul", "all", "total"),
+    ]  # fmt: skip
+    weights = {"table": np.arange(6, dtype=np.float32) ** 2, "zero": np.array([0]),
+               "list": np.float32([7, 8]), "begin": np.array([0])}  # fmt: skip
+    graph = load(model(nodes, {"x": np.zeros(4, np.float32)}, weights), shapes={"x": ("n",)})
+    np.testing.assert_array_equal(graph.run(np.ones(4, np.float32))[0], np.full(4, 8 * 16.0))

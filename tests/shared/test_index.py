@@ -179,3 +179,9 @@ def test_values_read_at_run_time_keep_their_bounds() -> None:
     assert interval(found * 3 + 1) == (1, 28)
     assert substitute(found + 1, {}, lambda atom: 4) == 5
     assert minimum(found, 9) == found
+
+
+def test_the_smaller_of_two_that_differ_by_a_number() -> None:
+    n = var_index(Var("n", 1, None))
+    assert minimum(n, n + 1) == n == minimum(n + 1, n)
+    assert maximum(n, n + 1) == n + 1 == maximum(n + 1, n)

@@ -38,6 +38,8 @@ def scatter_mode(call: OnnxCall) -> str:
 
 @onnx_op("GatherElements")
 def gather_elements(call: OnnxCall, x: Operand, indices: Operand) -> Any:
+    if not all(isinstance(extent, int) for extent in shape_of(indices)):
+        x = call.importer.as_value(x)
     return indexing.gather(x, axis_of(call.attr("axis", 0), rank_of(x), "axis"), indices)
 
 

@@ -211,7 +211,7 @@ def _pad(call: OnnxCall, x: Operand, pads: tuple[Any, ...], value: Any, axes: Se
 def gather(call: OnnxCall, x: Operand, indices: Operand) -> Any:
     axis = call.attr("axis", 0)
     axis = axis + len(x.shape) if axis < 0 else axis
-    if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray):
+    if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray) and not is_symbolic(indices):
         call.afford(indices.size, x.size // max(x.shape[axis], 1))
         return np.asarray(np.take(x, indices, axis), x.dtype)
     x = call.importer.as_value(x)
