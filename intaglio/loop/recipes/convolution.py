@@ -13,6 +13,7 @@ from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
 from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.nests import Names, loop
+from intaglio.loop.recipes.spread import MOST_PHASES, spread
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
 from intaglio.loop.recipes.winograd import WinogradTiles
@@ -37,16 +38,24 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
     ]
     if not all(isinstance(extent, int) for shape in shapes for extent in shape):
         return None
-    lanes_ = target.lanes(anchor.dtype.size)
     dtypes = {anchor.result.dtype, *(x.type.dtype for x in anchor.operands)}
-    if lanes_ < 4 or len(dtypes) > 1 or not anchor.dtype.is_float:
+    if target.lanes(anchor.dtype.size) < 4 or len(dtypes) > 1 or not anchor.dtype.is_float:
         return None
     geometry = Geometry.of(anchor)
+    if 1 < prod(w.spread for w in geometry.windows) <= MOST_PHASES:
+        return spread(anchor, geometry, lambda part, own: _lower(part, own, target))
+    return _lower(anchor, geometry, target)
+
+
+def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
+    lanes_ = target.lanes(anchor.dtype.size)
     windows = geometry.windows
     strided = [w for w in windows if w.stride > 1]
     long = prod(w.kernel for w in strided) + prod(w.phases for w in strided) > WRITTEN_OUT
     if geometry.groups == 1 and (long or all(w == Window(w.size, w.size, 1) for w in windows)):
-        return _contraction(anchor, geometry, target)
+        nest = _contraction(anchor, geometry, target)
+        if nest is not None or long:
+            return nest
     if long:
         return None
 
