@@ -6,6 +6,7 @@ tensors go in and out without copies.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import GraphModule
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -39,7 +41,7 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
     lowered = aot_autograd(
         fw_compiler=compiler,
         bw_compiler=compiler,
-        decompositions=core_aten_decompositions(),
+        decompositions=_decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
     with sdpa_kernel(SDPBackend.MATH):
@@ -60,7 +62,8 @@ class CompiledFx:
     def _program(self, arguments: Sequence[Any]) -> tuple[FxProgram, Compiled | None]:
         key = tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in arguments)
         if key not in self.programs:
-            program = read_fx(self.module, arguments)
+            with unset_fake_temporarily():  # constants of the module are real tensors
+                program = read_fx(self.module, arguments)
             compiled = compile_graph(program.graph, **self.settings) if program.graph.outputs else None
             self.programs[key] = program, compiled
         return self.programs[key]
@@ -69,12 +72,24 @@ class CompiledFx:
         program, compiled = self._program(arguments)
         outputs: list[Any] = []
         if compiled is not None:
-            outputs = compiled.run_arrays([array_of(arguments[k]) for k in program.taken])
+            tensors = [k() if callable(k) else arguments[k] for k in program.taken]
+            outputs = compiled.run_arrays([array_of(tensor) for tensor in tensors])
         return [_result(kind, what, outputs, arguments) for kind, what in program.results]
 
 
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """PyTorch's table to the core opset; it takes long to build."""
+    table: Any = core_aten_decompositions()
+    return dict(table.items())
+
+
 def _result(kind: str, what: Any, outputs: Sequence[Any], arguments: Sequence[Any]) -> Any:
-    return tensor_of(outputs[what]) if kind == "output" else arguments[what] if kind == "argument" else what
+    if kind == "output":
+        return tensor_of(outputs[what])
+    if kind == "size":
+        return int(outputs[what])
+    return arguments[what] if kind == "argument" else what
 
 
 def _is_static(tensor: torch.Tensor) -> bool:

@@ -22,6 +22,7 @@ from intaglio.readers.torch import handlers
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
 from intaglio.readers.torch.handlers.control import HIGHER_ORDER
 from intaglio.readers.torch.registry import FxCall, find_handler
+from intaglio.shared.atoms import Var
 from intaglio.shared.errors import ArgumentError, IntaglioError, UnsupportedError
 from intaglio.shared.index import Index, IndexLike
 from intaglio.shared.where import Where
@@ -60,7 +61,12 @@ class RandomState:
 
 
 class Importer:
-    """Imports one FX graph; `env` maps its nodes to graph values and plain Python objects."""
+    """Imports one FX graph; `env` maps its nodes to graph values and plain Python objects.
+
+    `sizes` are the numbers that a caller gave for PyTorch's symbols. `places` has the places of true elements
+    by tensor, `counts` how many there are by the symbol that stands for it. `draws` are the inputs that take
+    random numbers and what draws them at every call; None when there is nobody to draw.
+    """
 
     def __init__(self, module: GraphModule, graph: Graph) -> None:
         self.module = module
@@ -68,6 +74,10 @@ class Importer:
         self.env: dict[FxNode, Any] = {}
         self.tensors: dict[str, Value] = {}
         self.random: RandomState | None = None
+        self.sizes: dict[str, int] = {}
+        self.places: dict[Value, Value] = {}
+        self.counts: dict[Var, Value] = {}
+        self.draws: dict[Value, Callable[[], torch.Tensor]] | None = None
 
     def run(self, placeholders: Mapping[str, Any]) -> Any:
         """Import every node; returns what the graph's output node holds.
@@ -130,6 +140,8 @@ class Importer:
         if name in HIGHER_ORDER:
             return HIGHER_ORDER[name](self, *args, **kwargs)
         if getattr(function, "__module__", "") in ("_operator", "math", "builtins", "torch"):
+            if name in _COMPARISONS and any(isinstance(a, Index) for a in args):
+                return None  # only asserted: PyTorch has no other use for it in one graph
             replaced: Callable[..., Any] = _EXTENTS.get(name, function)
             return replaced(*args, **kwargs)
         raise UnsupportedError(f"function {name} is not supported")
@@ -137,7 +149,8 @@ class Importer:
     def inner(self, module: GraphModule, operands: Sequence[Any]) -> Any:
         """Import a nested graph in place."""
         nested = Importer(module, self.graph)
-        nested.tensors, nested.random = self.tensors, self.random
+        nested.tensors, nested.random, nested.draws = self.tensors, self.random, self.draws
+        nested.sizes, nested.places, nested.counts = self.sizes, self.places, self.counts
         names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
         return nested.run(dict(zip(names, operands, strict=True)))
 
@@ -183,14 +196,29 @@ class Importer:
         if isinstance(result, Value):
             return result
         if isinstance(result, Index):
-            raise UnsupportedError("a symbolic size cannot be a result")
+            return self.size(result)
         return self.graph.constant(np.asarray(result))
+
+    def known_size(self, extent: Any) -> int | None:
+        """An extent that PyTorch has found, when it is a number or the caller has given its symbol one."""
+        return extent if isinstance(extent, int) else self.sizes.get(str(extent))
+
+    def size(self, extent: Index) -> Value:
+        """An extent of symbols that the program itself found as a number of the program."""
+        total: Any = self.graph.constant(np.asarray(extent.const, np.int64))
+        for atom, coefficient in extent.terms:
+            if not isinstance(atom, Var) or atom not in self.counts:
+                raise UnsupportedError(f"the symbolic size {extent} as a result")
+            total = total + self.counts[atom] * coefficient
+        found: Value = total
+        return found
 
 
 def _integral(value: Any) -> Any:
     return value if isinstance(value, Index) else int(value)
 
 
+_COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _EXTENTS: dict[str, Callable[..., Any]] = {
     "sym_int": _integral,
     "trunc": _integral,

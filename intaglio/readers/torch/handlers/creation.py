@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from intaglio.ops.compositions import random as draws
 from intaglio.ops.compositions.basic import dtype_of, shape_of
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
+from intaglio.readers.torch.arrays import dtype_of_torch
 from intaglio.readers.torch.registry import FxCall, aten
+from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
+from intaglio.shared.types import TensorType
 
 
 @aten("full")
@@ -84,22 +89,55 @@ def eye(call: FxCall, rows: int, columns: int | None = None, **named: Any) -> An
 
 @aten("dropout", "native_dropout")
 def dropout(call: FxCall, x: Any, p: float, train: bool | None) -> Any:
-    """The kept elements are drawn from the program's own generator."""
+    """The kept elements are drawn from the program's own generator, or by PyTorch at every call."""
     native = call.node.target._opname == "native_dropout"  # type: ignore[union-attr]
     if not train or p == 0:
-        return (x, call.full(shape_of(x), True)) if native else x
-    if call.importer.random is None:
+        return (x, call.full(shape_of(x), True, dtypes.bool_)) if native else x
+    if call.importer.draws is not None:
+        kept = prim.ne(_drawn(call, lambda tensor: tensor.bernoulli_(1 - p), shape_of(x), torch.float32), 0)
+    elif call.importer.random is not None:
+        kept = draws.bernoulli(call.importer.random.draw(shape_of(x)), shape_of(x), 1 - p)
+    else:
         return random(call)
-    kept = draws.bernoulli(call.importer.random.draw(shape_of(x)), shape_of(x), 1 - p)
     y = prim.where(kept, x * (1 / (1 - p) if p < 1 else 1.0), 0)
     return (y, kept) if native else y
 
 
+def _drawn(call: FxCall, fill: Callable[[Any], Any], shape: Any = None, dtype: Any = None) -> Any:
+    """An input of the graph that PyTorch fills with random numbers at every call."""
+    found = call.node.meta["val"]
+    shape = tuple(int(e) for e in (found.shape if shape is None else shape))
+    dtype = found.dtype if dtype is None else dtype
+    draws = call.importer.draws
+    assert draws is not None
+    value = call.graph.input(TensorType(dtype_of_torch(dtype), shape), f"draw{len(draws)}")
+    draws[value] = lambda: fill(torch.empty(shape, dtype=dtype))
+    return value
+
+
 @aten("bernoulli", "rand", "randn", "randint", "rand_like", "randn_like", "randint_like", "randperm",
-      "normal", "uniform", "multinomial")  # fmt: skip
+      "normal", "normal_functional", "uniform", "exponential", "multinomial")  # fmt: skip
 def random(call: FxCall, *args: Any, **named: Any) -> Any:
-    """Random numbers would not be PyTorch's."""
-    raise UnsupportedError(
-        "random numbers inside of a compiled PyTorch program are not supported",
-        hint="call module.eval(), set dropout to 0, or draw outside and pass the tensor in",
-    )
+    """Numbers that PyTorch draws at every call, where it is there; with its seed they are its own."""
+    packet, _, overload = str(call.node.target).removeprefix("aten.").partition(".")
+    numbers = [a for a in args if isinstance(a, (int, float))]
+    if call.importer.draws is None or packet == "multinomial" or named.get("generator") is not None:
+        raise UnsupportedError(
+            "random numbers inside of a compiled PyTorch program are not supported",
+            hint="call module.eval(), set dropout to 0, or draw outside and pass the tensor in",
+        )
+    if packet == "bernoulli" and overload == "default":
+        return prim.cast(prim.lt(_drawn(call, lambda tensor: tensor.uniform_()), args[0]), dtype=call.dtype)
+    if packet == "normal" and len(numbers) < 2:
+        raise UnsupportedError("normal with a tensor of means or deviations", hint="scale torch.randn")
+    return _drawn(call, partial(_fill, packet.removesuffix("_like"), [*numbers]))
+
+
+def _fill(name: str, numbers: Sequence[Any], tensor: Any) -> Any:
+    """The tensor filled as PyTorch's operator of that name fills it."""
+    if name == "randperm":
+        return tensor.copy_(torch.randperm(len(tensor)))
+    if name == "randint":
+        return tensor.random_(*(numbers if len(numbers) > 1 else (0, numbers[0])))
+    method = {"rand": "uniform_", "randn": "normal_", "normal_functional": "normal_"}.get(name, f"{name}_")
+    return getattr(tensor, method)(*numbers)

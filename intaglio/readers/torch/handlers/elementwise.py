@@ -227,6 +227,11 @@ def addcmul(call: FxCall, x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
     return x + (a * b if value == 1 else a * b * value)
 
 
+@aten("prims.fma")
+def fma(call: FxCall, a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
 @aten("addcdiv")
 def addcdiv(call: FxCall, x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
     return x + prim.div(a if value == 1 else a * value, b)

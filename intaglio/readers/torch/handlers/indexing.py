@@ -14,26 +14,31 @@ from intaglio.ops.compositions.basic import (
     broadcast,
     dtype_of,
     expand,
+    extent,
     rank_of,
     reshape,
     shape_of,
+    static,
     unsqueeze,
 )
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
-from intaglio.readers.torch.registry import FxCall, aten, direct
+from intaglio.readers.torch.handlers.selection import integer_indices
+from intaglio.readers.torch.registry import FxCall, aten
 from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
 
 _MODES = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
 
-direct({"gather": lambda x, dim, index, sparse_grad=False: _at_least_1d(indexing.gather, x, dim, index)})
 
-
-def _at_least_1d(function: Any, x: Any, dim: int, index: Any) -> Any:
+@aten("gather")
+def gather(call: FxCall, x: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Any:
+    """An index without elements may have any number of dimensions."""
+    if 0 in shape_of(index):
+        return call.full(shape_of(index), 0)
     if rank_of(x) == 0:
-        return reshape(function(reshape(x, (1,)), 0, reshape(index, (-1,))), shape_of(index))
-    return function(x, dim, index)
+        return reshape(indexing.gather(reshape(x, (1,)), 0, reshape(index, (-1,))), shape_of(index))
+    return indexing.gather(x, dim, index)
 
 
 @aten("embedding")
@@ -48,20 +53,12 @@ def index_select(call: FxCall, x: Any, dim: int, index: Any) -> Any:
     return indexing.index_select(x, dim, reshape(index, (-1,)))
 
 
-def _integer_indices(x: Any, indices: Sequence[Any]) -> list[Any]:
-    """Masks have as many places as true elements, which is not known; integers stay."""
-    for index in indices:
-        if index is not None and dtype_of(index).kind == "bool":
-            raise UnsupportedError(
-                "indexing with a mask has as many results as there are true elements",
-                hint="use torch.where, or multiply with the mask",
-            )
-    return list(indices)
-
-
 @aten("index", "_unsafe_index")
 def index(call: FxCall, x: Any, indices: Sequence[Any]) -> Any:
-    return indexing.get_items(x, _integer_indices(x, indices))
+    shape = call.node.meta["val"].shape
+    masked = next((k for k, i in enumerate(indices) if i is not None and dtype_of(i).kind == "bool"), None)
+    number = None if masked is None else call.importer.known_size(shape[masked])
+    return indexing.get_items(x, integer_indices(call, indices, number))
 
 
 @aten("index_put", "_unsafe_index_put", "_index_put_impl")
@@ -73,7 +70,13 @@ def index_put(call: FxCall, x: Any, indices: Sequence[Any], values: Any, accumul
         before = next(k for k, i in enumerate(indices) if i is not None)
         shape = (*(1,) * before, *shape_of(mask), *(1,) * (rank_of(x) - before - rank_of(mask)))
         return prim.where(reshape(mask, shape), values, x)
-    return indexing.set_items(x, _integer_indices(x, indices), values, "add" if accumulate else "set")
+    number = None
+    if len(given) == 1 and dtype_of(given[0]).kind == "bool":
+        lead = len(shape_of(values)) - (rank_of(x) - rank_of(given[0]) + 1)
+        rows = shape_of(values)[lead + indices.index(given[0])] if lead >= 0 else 1
+        number = rows if isinstance(rows, int) and rows != 1 else None
+    found = integer_indices(call, indices, number)
+    return indexing.set_items(x, found, values, "add" if accumulate else "set")
 
 
 @aten(
@@ -82,14 +85,16 @@ def index_put(call: FxCall, x: Any, indices: Sequence[Any], values: Any, accumul
 def scatter(call: FxCall, x: Any, dim: int, index: Any, source: Any, reduce: str = "", *,
             include_self: bool = True, **named: Any) -> Any:  # fmt: skip
     name = str(call.node.target)
+    if 0 in shape_of(index):
+        return x
     if rank_of(x) == 0:
         found = scatter(call, reshape(x, (1,)), 0, reshape(index, (-1,)), _vector(source), reduce,
                         include_self=include_self)  # fmt: skip
         return reshape(found, ())
     if not hasattr(source, "type"):
         source = call.full(shape_of(index), source, dtype_of(x))
-    for axis, extent in enumerate(shape_of(index)):
-        source = indexing.slice_axis(source, axis, 0, extent)
+    for axis, size in enumerate(shape_of(index)):
+        source = indexing.slice_axis(source, axis, 0, size)
     if reduce == "mean":
         return _scatter_mean(call, x, dim, index, source, include_self)
     mode = "add" if "scatter_add" in name else _MODES[reduce] if reduce else "set"
@@ -195,3 +200,18 @@ def masked_scatter(call: FxCall, x: Any, mask: Any, source: Any) -> Any:
     known = prim.where(flat, place, 0)
     taken = indexing.index_select(reshape(source, (-1,)), 0, known)
     return prim.where(mask, reshape(taken, shape_of(x)), x)
+
+
+@aten("masked_scatter_backward")
+def masked_scatter_backward(call: FxCall, g: Any, mask: Any, sizes: Sequence[int]) -> Any:
+    """The derivative by the source: elements of g where the mask is true, in order, zeros behind."""
+    g, mask = broadcast(g, mask)
+    flat = reshape(mask, (-1,))
+    room, wanted = (static(e, "masked_scatter") for e in (shape_of(flat)[0], extent(sizes)))
+    place = prim.where(flat, reduction.cumsum(prim.cast(flat, dtype=dtypes.i64), 0) - 1, room)
+    length = max(wanted, room) + 1
+    packed = prim.scatter(
+        call.full((length,), 0, dtype_of(g)), reshape(g, (-1,)), place, axes=(0,), mode="set"
+    )
+    cleared = prim.where(prim.lt(iota_like(packed, (length,), 0), room), packed, 0)
+    return reshape(indexing.slice_axis(cleared, 0, 0, wanted), sizes)

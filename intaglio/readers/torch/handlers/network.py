@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from intaglio.ops.compositions import (
     resize,
     sampling,
 )
-from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose, unsqueeze
+from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose
 from intaglio.ops.compositions.functions import rsqrt
-from intaglio.ops.compositions.reduction import norm, var_mean
+from intaglio.ops.compositions.reduction import var_mean
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.registry import FxCall, aten, direct
 from intaglio.shared.errors import UnsupportedError
@@ -183,6 +184,8 @@ def group_norm(call: FxCall, x: Any, *args: Any) -> Any:
         groups, weight, bias, eps = (*args, None, None, 1e-5)[:4] if len(args) < 4 else args[:4]
         return normalization.group_norm(x, groups, weight, bias, eps)
     weight, bias, n, _, _, groups, eps = args
+    if 0 in shape_of(x):
+        return x, call.full((n, groups), 0), call.full((n, groups), math.nan)
     y = normalization.group_norm(x, groups, weight, bias, eps)
     mean, rstd = _statistics(reshape(x, (n, groups, -1)), (2,), eps)
     return y, reshape(mean, (n, groups)), reshape(rstd, (n, groups))
@@ -201,7 +204,8 @@ def rms_norm(call: FxCall, x: Any, shape: Sequence[int], weight: Any = None, eps
 def batch_norm(call: FxCall, x: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
     name = call.node.target._opname  # type: ignore[union-attr]
     if name == "_native_batch_norm_legit_no_training":
-        return normalization.batch_norm(x, mean, var, weight, bias, rest[1]), None, None
+        y = normalization.batch_norm(x, mean, var, weight, bias, rest[1])
+        return prim.cast(y, dtype=call.dtype) if dtype_of(y) != call.dtype else y, None, None
     if rest[0]:
         raise UnsupportedError(
             "batch_norm in training mode here", hint="call module.eval(), or compile_training"
@@ -218,6 +222,7 @@ def batch_norm_training(call: FxCall, x: Any, weight: Any, bias: Any, *rest: Any
         y = normalization.batch_norm(x, mean, var, weight, bias, eps)
         return (y, empty, empty, mean, var)
     y, average, unbiased = normalization.batch_norm_training(x, weight, bias, eps)
+    y = prim.cast(y, dtype=call.dtype) if dtype_of(y) != call.dtype else y
     axes = tuple(k for k in range(rank_of(x)) if k != 1)
     kept, rstd = _statistics(x, axes, eps)
     saved = (y, reshape(kept, (-1,)), reshape(rstd, (-1,)))
@@ -315,10 +320,3 @@ def channel_shuffle(call: FxCall, x: Any, groups: int) -> Any:
 def grid_sampler(call: FxCall, x: Any, grid: Any, mode: int, padding: int, align_corners: bool) -> Any:
     modes, paddings = ("linear", "nearest", "cubic"), ("zeros", "border", "reflection")
     return sampling.grid_sample(x, grid, modes[mode], paddings[padding], align_corners)
-
-
-@aten("_cdist_forward")
-def cdist(call: FxCall, a: Any, b: Any, p: float, compute_mode: int | None = None) -> Any:
-    """Distances between all rows of a and all rows of b."""
-    difference = unsqueeze(a, -2) - unsqueeze(b, -3)
-    return norm(difference, p, -1)
