@@ -32,6 +32,7 @@ CASES = [
     (1, 16, 16, (6, 7), attributes(padding=(2, 0))),
     (3, 24, 16, (30, 30), attributes(padding=(0, 3))),
     (1, 16, 16, (3, 1), attributes()),
+    (2, 32, 16, (14, 14), attributes()),
 ]
 
 

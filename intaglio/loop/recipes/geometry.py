@@ -13,7 +13,7 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.images import Image, Window
-from intaglio.loop.recipes.nests import Names, between, loop, parallel
+from intaglio.loop.recipes.nests import Names, between, over_images, parallel
 from intaglio.ops.expr import Expr
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.target import Target
@@ -143,25 +143,21 @@ class ImageTiles:
         )
         before, scratch = self.prepare()
         if local:
-            body = self.over_images(
-                lambda n, k: [Alloc(image), *self.fill(image, (), n, k), *self.convolve(image, (), n, k)]
+            body = over_images(
+                self.names,
+                batch,
+                g.groups,
+                lambda n, k: [Alloc(image), *self.fill(image, (), n, k), *self.convolve(image, (), n, k)],
             )
         else:
             scratch = (*scratch, image)
             body = [
-                *self.over_images(lambda n, k: self.fill(image, (n, k), n, k)),
-                *self.over_images(lambda n, k: self.convolve(image, (n, k), n, k)),
+                *over_images(self.names, batch, g.groups, lambda n, k: self.fill(image, (n, k), n, k)),
+                *over_images(self.names, batch, g.groups, lambda n, k: self.convolve(image, (n, k), n, k)),
             ]
         independent = {self.names[name] for name in ("n", "g", *self.loops)}
         note = f"pad images into {'a local copy' if local else 'scratch'}"
         return Nest(parallel([*before, *body], work, independent), (note, *self.notes), scratch)
-
-    def over_images(self, body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
-        return loop(
-            self.names["n"],
-            self.anchor.result.shape[0],
-            lambda n: loop(self.names["g"], self.geometry.groups, lambda k: body(n, k)),
-        )
 
     def fill(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
         """The padded copy of one image's channels of a group."""

@@ -121,6 +121,13 @@ def tile(
     )
 
 
+def over_images(
+    names: Names, batch: IndexLike, groups: int, body: Callable[[IndexLike, IndexLike], list[Stmt]]
+) -> list[Stmt]:
+    """Serial loops over images and groups of channels."""
+    return loop(names["n"], batch, lambda n: loop(names["g"], groups, lambda k: body(n, k)))
+
+
 def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
     """`copy(row, column)` for all, in squares small enough for the compiler to turn them in registers."""
 

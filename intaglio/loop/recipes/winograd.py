@@ -25,6 +25,7 @@ from intaglio.loop.recipes.nests import (
     between,
     lanes,
     loop,
+    over_images,
     parallel,
     stepped,
     tile,
@@ -111,16 +112,13 @@ class WinogradTiles:
         shape = (self.batch, g.groups, self.down * m + 2, self.across * m + 2, g.ins)
         self.image = Buffer(names.fresh("image"), dtype, shape, "scratch")
         before = [] if g.data is not None else [s for panel in self.panels for s in self.turn_weights(panel)]
-        tiles = (self.points, self.block * self.across, g.ins)
-        source = Buffer(
-            names.fresh("source"), dtype, tiles, *(("scratch",) if self.whole else ("local", "stack"))
-        )
+        shared = [self.source_buffer(self.block)] if self.whole else []
         body = [
             *before,
-            *self.over_images(self.fill),
-            *self.over_images(lambda n, k: self.blocks(source, n, k)),
+            *over_images(names, self.batch, g.groups, self.fill),
+            *over_images(names, self.batch, g.groups, lambda n, k: self.blocks(shared, n, k)),
         ]
-        scratch = (*self.weights.values(), self.image, *((source,) if self.whole else ()))
+        scratch = (*self.weights.values(), self.image, *shared)
         independent = {names[name] for name in ("n", "g", "b0", "j0", "y", "r0")}
         work = 2 * (upper(self.batch) or 64) * g.groups * g.outs * g.ins * 9 * self.down * self.across * m * m
         when = " when compiling" if g.data is not None else ""
@@ -129,13 +127,6 @@ class WinogradTiles:
             f"tile tiles by {self.tile[0]} and output channels by {self.tile[1]} vectors of {self.lanes}",
         )
         return Nest(parallel(body, work, independent), notes, scratch)
-
-    def over_images(self, body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
-        return loop(
-            self.names["n"],
-            self.batch,
-            lambda n: loop(self.names["g"], self.geometry.groups, lambda k: body(n, k)),
-        )
 
     # The weights: [group][panel][frequency][channel][output channel of the panel]
 
@@ -191,6 +182,12 @@ class WinogradTiles:
         )
 
     # The source: turned, padded, transformed
+
+    def source_buffer(self, rows: int) -> Buffer:
+        """Frequencies of some rows of tiles: of a whole image from the arena, of a block on the stack."""
+        shape = (self.points, rows * self.across, self.geometry.ins)
+        name, dtype = self.names.fresh("source"), self.anchor.dtype
+        return Buffer(name, dtype, shape, *(("scratch",) if self.whole else ("local", "stack")))
 
     def fill(self, n: IndexLike, group: IndexLike) -> list[Stmt]:
         """The image with channels last, between zeros."""
@@ -282,12 +279,13 @@ class WinogradTiles:
 
     # Products, and back
 
-    def blocks(self, source: Buffer, n: IndexLike, group: IndexLike) -> list[Stmt]:
+    def blocks(self, shared: list[Buffer], n: IndexLike, group: IndexLike) -> list[Stmt]:
         """Blocks of rows of tiles: each transformed once, then multiplied with every panel of weights."""
 
         def block(first: IndexLike, rows: int) -> list[Stmt]:
+            source = shared[0] if shared else self.source_buffer(rows)
             return [
-                *([] if self.whole else [Alloc(source)]),
+                *([] if shared else [Alloc(source)]),
                 *self.transform_source(source, n, group, first, rows),
                 *(
                     s
