@@ -126,9 +126,9 @@ def _negated(value: IndexLike) -> IndexLike:
 
 def _fold_padding(g: Any, before: Shape, padding: Padding, mode: str) -> Any:
     """Add every padded place to the place it was read from, axis by axis."""
-    for axis, (low, _) in enumerate(padding):
+    for axis, (low, high) in enumerate(padding):
         shape = type_of(g).shape
-        if shape[axis] == before[axis]:
+        if low == 0 and high == 0:
             continue
         rank = len(shape)
         order = (axis, *(k for k in range(rank) if k != axis))
@@ -187,6 +187,7 @@ class pad:
         ([(3, 4)], {"padding": ((1, 2), (0, 1)), "mode": "constant", "value": 0.5}),
         ([(3, 4)], {"padding": ((-1, 2), (1, -2)), "mode": "constant", "value": 0.0}),
         ([(3, 4)], {"padding": ((1, 2), (0, 1)), "mode": "edge", "value": 0.0}),
+        ([(3, 4)], {"padding": ((-1, 1), (0, 0)), "mode": "edge", "value": 0.0}),
         ([(3, 4)], {"padding": ((2, 1), (1, 3)), "mode": "reflect", "value": 0.0}),
     )
 
