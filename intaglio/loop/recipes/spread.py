@@ -13,7 +13,7 @@ from itertools import product as combinations
 
 import numpy as np
 
-from intaglio.loop.ir import Block, Stmt
+from intaglio.loop.ir import Alloc, Block, Stmt, walk
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.geometry import Geometry
 from intaglio.loop.recipes.images import Window
@@ -41,7 +41,8 @@ def spread(anchor: Anchor, geometry: Geometry, lower: Lower) -> Nest | None:
         if nest is None:
             return None
         nests.append(nest)
-        taken = taken | {buffer.name for buffer in nest.scratch}
+        local = {s.buffer.name for s in walk(nest.body) if isinstance(s, Alloc)}
+        taken = taken | {buffer.name for buffer in nest.scratch} | local
     notes = dict.fromkeys(note for nest in nests for note in nest.notes)
     return Nest(
         Block(tuple(s for nest in nests for s in nest.body)),
@@ -70,7 +71,13 @@ def _phase(anchor: Anchor, windows: tuple[Window, ...], phase: tuple[int, ...]) 
 def _some(geometry: Geometry, phase: tuple[int, ...], taps: list[range]) -> Geometry:
     """The convolution that makes the results of a phase."""
     windows = tuple(
-        Window(w.size, -(-(w.out - f) // w.spread), len(own), low=(w.low - f - own.start) // w.spread)
+        replace(
+            w,
+            out=-(-(w.out - f) // w.spread),
+            kernel=len(own),
+            low=(w.low - f - own.start) // w.spread,
+            spread=1,
+        )
         for w, f, own in zip(geometry.windows, phase, taps, strict=True)
     )
 
