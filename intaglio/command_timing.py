@@ -68,30 +68,31 @@ def bench(
 
 def explain(
     model: Model,
+    inputs: Inputs = None,
     rounds: Rounds = 30,
     opt_level: OptLevel = 3,
     tuning: Tuning = None,
     most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
+    plot: Annotated[Path | None, typer.Option(help="Roofline to draw: a .png, .svg or .pdf file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show where a model's time goes: each kernel beside the machine's limits, and what was not fused."""
-    from intaglio.view.explain import HEADER
+    """Show where a model's time goes: each kernel beside the machine's limits, what was fused, what not."""
     from intaglio.view.explain import explain as explained
+    from intaglio.view.roofline import check, draw
 
+    if plot is not None:
+        check(plot)
     graph = load_model(model)
     compiled = compile_graph(graph, threads=1, opt_level=opt_level, tuning=tuning)
     with console.status("timing"):
-        found = explained(compiled, gather_inputs(graph, None), rounds)
-    table = Table(*HEADER)
-    for row in found.rows(most):
-        table.add_row(*row)
-    console.print(table)
-    limits = ", ".join(f"{rate / 1e9:.0f} GB/s" for _, rate in found.roof.bandwidth)
-    console.print(
-        f"{found.seconds * 1e3:.3f} ms in {len(found.kernels)} kernels; one core of this machine: "
-        f"{found.roof.flops / 1e9:.0f} GFLOP/s, {limits} from L1, L2, memory"
-    )
-    for reason in found.refused:
-        console.print(reason, highlight=False)
+        found = explained(compiled, gather_inputs(graph, inputs), rounds)
+    if plot is not None:
+        draw(found, plot)
+    if as_json:
+        print(json.dumps(found.record(), indent=2))
+        return
+    for line in (*found.table(most, console.width), "", *found.summary()):
+        print(printable(line))
 
 
 def tune(

@@ -223,7 +223,7 @@ def finish(lowered: Lowered, source_graph: Graph) -> Compiled:
         toolchain=settings.toolchain,
         opt=settings.opt,
         settings=settings.describe(),
-        decisions=[str(d) for d in lowered.decisions],
+        decisions=lowered.decisions,
         seconds=lowered.seconds,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.graph.ir import Graph
+from intaglio.loop.fuse import Decision
 from intaglio.loop.ir import Program
 from intaglio.native import toolchain as toolchains
 from intaglio.native.call import CallSpec
@@ -45,7 +46,7 @@ class Compiled:
         toolchain: str | None,
         opt: str,
         settings: dict[str, Any],
-        decisions: list[str],
+        decisions: list[Decision],
         seconds: dict[str, float],
     ) -> None:
         self.graph = graph

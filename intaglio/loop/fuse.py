@@ -13,7 +13,6 @@ Decisions are made as records with reasons and come back with the groups.
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,20 +28,23 @@ from intaglio.loop.access import (
     scalar_constant,
     sliding,
 )
-from intaglio.shared.errors import VerifyError
+from intaglio.loop.group_order import execution_order
 from intaglio.shared.index import product, upper
 
 HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
 MAX_NODES = 64
 OFF = "FuseOps does not run"
+TILED = "makes its result in tiles, and the reduction needs whole rows"
+BETWEEN = "another operand is made from the same result by a kernel that runs in between"
 SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One fusion made or refused."""
+    """One fusion made or refused: of an operator, named by its result, into a group of others."""
 
     node: str
+    op: str
     target: str
     fused: bool
     because: str
@@ -182,8 +184,10 @@ class _Fuser:
         op = node.op
         if op.kind == "opaque":
             self.start(node, "opaque", 0)
+            self.apart(node, f"{op.name} stands alone")
         elif op.name in HEAVY:
             self.start(node, "anchor", node.outputs[0].type.rank)
+            self.apart(node, f"{op.name} reads each element many times, so it is computed once and stored")
         elif op.kind == "reduce":
             self.place_reduction(node)
         elif not any(self.join(group, node) for group in self.producers(node)):
@@ -196,10 +200,13 @@ class _Fuser:
         trailing = bool(axes) and tuple(axes) == tuple(range(kept, rank))
         if sliding(node) is not None:
             self.start(node, "anchor", node.outputs[0].type.rank)
+            self.apart(node, "its windows read an element more than once, or leave some out")
         elif not trailing:
             group = self.start(node, "anchor", node.outputs[0].type.rank)
             for producer in self.producers(node):
-                self.absorb(group, producer, "the reduction is its only reader")
+                reason = self.absorb(group, producer, "the reduction is its only reader")
+                if reason:
+                    self.note(node, producer.label, False, reason)
         elif not any(self.join_reduction(group, node, kept) for group in self.producers(node)):
             self.start(node, "row", kept)
 
@@ -215,6 +222,11 @@ class _Fuser:
         self.groups[group.number] = group
         self.add(group, node)
         return group
+
+    def apart(self, node: Node, because: str) -> None:
+        """Note why a node that just started a group is in none of those that make its operands."""
+        for producer in self.producers(node):
+            self.note(node, producer.label, False, because if self.fusing else OFF)
 
     def add(self, group: Group, node: Node) -> None:
         group.nodes.append(node)
@@ -269,7 +281,7 @@ class _Fuser:
         if not is_local(self.places[node], inside.__contains__, own, len(shape) if whole else rows):
             return "it reads other places of the producer"
         if not self.acyclic(group, node):
-            return "another operand needs the producer first"
+            return BETWEEN
         return ""
 
     def join_reduction(self, group: Group, node: Node, rows: int) -> bool:
@@ -286,7 +298,7 @@ class _Fuser:
         if not self.fusing:
             return OFF
         if group.kind != "row":
-            return "the producer is not a chain of rows"
+            return f"the producer {'stands alone' if group.kind == 'opaque' else TILED}"
         if self.keep_phases and node.phase != group.nodes[0].phase:
             return f"{node.phase} is a phase of its own"
         if group.has_reduction and group.rows != rows:
@@ -303,8 +315,8 @@ class _Fuser:
             and (size is None or size > SMALL)
             and not self.only_read_by(group, {node})
         ):
-            return "one row would hold the whole tensor"
-        return "" if self.acyclic(group, node) else "another operand needs the producer first"
+            return "one row would be the whole tensor"
+        return "" if self.acyclic(group, node) else BETWEEN
 
     def only_read_by(self, group: Group, nodes: set[Node]) -> bool:
         """Whether no value of the group is needed outside of it and of `nodes`."""
@@ -326,19 +338,21 @@ class _Fuser:
             ):
                 self.absorb(group, other, "same elements, no other reader")
 
-    def absorb(self, group: Group, other: Group, because: str) -> None:
-        """Move all nodes of an elementwise group into its only reader, where they are computed in place."""
-        if (
-            not self.fusing
-            or other.kind != "row"
-            or other.has_reduction
-            or not self.only_read_by(other, set(group.nodes))
-        ):
-            return
+    def absorb(self, group: Group, other: Group, because: str) -> str:
+        """Move all nodes of an elementwise group into its only reader, where they are computed in place.
+
+        Returns why it cannot be, nothing when it is done.
+        """
+        if not self.fusing:
+            return OFF
+        if other.kind != "row" or other.has_reduction:
+            return "only an elementwise producer can be computed again where it is read"
+        if not self.only_read_by(other, set(group.nodes)):
+            return "the producer's result is read elsewhere too"
         if self.keep_phases and other.nodes[0].phase != group.nodes[0].phase:
-            return
+            return f"{group.nodes[0].phase} is a phase of its own"
         if len(group.nodes) + len(other.nodes) > MAX_NODES:
-            return
+            return f"together they have more than {MAX_NODES} operators"
         for member in other.nodes:
             self.group_of[member] = group
         group.nodes[:0] = other.nodes
@@ -348,6 +362,7 @@ class _Fuser:
         for each in self.groups.values():
             each.ancestors &= ~mark
         self.note(other.nodes[-1], group.label, True, because)
+        return ""
 
     def updates_in_place(self, state: Value, value: Value) -> bool:
         """Whether a state's new value may be written over the old one: its kernel reads the old one
@@ -377,31 +392,12 @@ class _Fuser:
         rank = {node: k for k, node in enumerate(self.graph.nodes)}
         for group in self.groups.values():
             group.nodes.sort(key=rank.__getitem__)
-        waiting = {number: group.ancestors & ~(1 << number) for number, group in self.groups.items()}
+        ancestors = {number: group.ancestors for number, group in self.groups.items()}
         first = {number: rank[group.nodes[0]] for number, group in self.groups.items()}
-        children: dict[int, list[int]] = {}
-        counts = {}
-        for number, bits in waiting.items():
-            parents = [k for k in self.groups if bits >> k & 1]
-            counts[number] = len(parents)
-            for parent in parents:
-                children.setdefault(parent, []).append(number)
-        ready = [(first[k], k) for k, n in counts.items() if n == 0]
-        heapq.heapify(ready)
-        order = []
-        while ready:
-            _, number = heapq.heappop(ready)
-            order.append(self.groups[number])
-            for child in children.get(number, ()):
-                counts[child] -= 1
-                if counts[child] == 0:
-                    heapq.heappush(ready, (first[child], child))
-        if len(order) != len(self.groups):
-            raise VerifyError("fusion made groups that need each other")
-        return order
+        return [self.groups[number] for number in execution_order(ancestors, first)]
 
     def note(self, node: Node, target: str, fused: bool, because: str) -> None:
-        self.decisions.append(Decision(node.outputs[0].name, target, fused, because))
+        self.decisions.append(Decision(node.outputs[0].name, node.op.name, target, fused, because))
 
 
 def fuse(graph: Graph, *, keep_phases: bool = False, fusing: bool = True) -> Fusion:

@@ -7,7 +7,7 @@ round calls them all in order. What a call from Python costs is measured with an
 from __future__ import annotations
 
 import ctypes
-import statistics
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,13 @@ from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.target import Target
 
+QUANTILE = 0.25
+"""Which of the samples, from the fastest, is shown: other programs take the machine now and then."""
+
 
 @dataclass(frozen=True)
 class KernelTime:
-    """One statement of the driver: its kernels, median seconds per run, and the work it does in them."""
+    """One statement of the driver: its kernels, seconds per run, and the work it does in them."""
 
     name: str
     doc: tuple[str, ...]
@@ -35,6 +38,12 @@ class KernelTime:
     seconds: float
     flops: int
     bytes: int
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators that run in it, in order."""
+        found = (re.match(r"\S+ = (\w+)\(.*\) -> \w+\[", line) for line in self.doc)
+        return tuple(one[1] for one in found if one)
 
     @property
     def gflops(self) -> float:
@@ -46,7 +55,7 @@ class KernelTime:
 
 
 def profile(compiled: Compiled, arrays: Sequence[Any], rounds: int = 30) -> list[KernelTime]:
-    """Time every statement of the driver, one thread, medians over rounds.
+    """Time every statement of the driver, one thread.
 
     Args:
         arrays: one input array per input, as for a call. States keep their content.
@@ -59,9 +68,8 @@ def profile(compiled: Compiled, arrays: Sequence[Any], rounds: int = 30) -> list
     statements = [s for block in compiled.program.phases.values() for s in block]
     run = _phase_runner(compiled, statements, arrays)
     samples = np.array([run() for _ in range(rounds + 1)][1:])
-    medians = [statistics.median(column) for column in samples.T]
-    idle = medians.pop()
-    return [_row(s, max(t - idle, 0.0)) for s, t in zip(statements, medians, strict=True)]
+    *times, idle = np.quantile(samples, QUANTILE, axis=0).tolist()
+    return [_row(s, max(t - idle, 0.0)) for s, t in zip(statements, times, strict=True)]
 
 
 def _row(statement: Stmt, seconds: float) -> KernelTime:
@@ -70,8 +78,8 @@ def _row(statement: Stmt, seconds: float) -> KernelTime:
     runs = [(k, n) for k, n in _runs(statement)]
     return KernelTime(
         name,
-        kernels[0].doc if kernels else (),
-        kernels[0].schedule if kernels else (),
+        tuple(line for kernel in kernels for line in kernel.doc),
+        tuple(dict.fromkeys(line for kernel in kernels for line in kernel.schedule)),
         seconds,
         sum(k.flops * n for k, n in runs),
         sum(k.bytes * n for k, n in runs),
