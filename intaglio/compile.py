@@ -23,7 +23,7 @@ from intaglio.graph.ir import Graph
 from intaglio.graph.passes import PASSES
 from intaglio.graph.spec import verify as verify_graph
 from intaglio.graph.text import print_graph
-from intaglio.loop.fuse import Decision
+from intaglio.loop.groups import Decision
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from intaglio.graph.ir import Graph
-from intaglio.loop.fuse import Decision
+from intaglio.loop.groups import Decision
 from intaglio.loop.ir import Program
 from intaglio.native import toolchain as toolchains
 from intaglio.native.call import CallSpec

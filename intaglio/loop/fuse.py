@@ -28,7 +28,7 @@ from intaglio.loop.access import (
     scalar_constant,
     sliding,
 )
-from intaglio.loop.group_order import execution_order
+from intaglio.loop.groups import Decision, Fusion, Group, execution_order
 from intaglio.shared.index import product, upper
 
 HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
@@ -37,68 +37,6 @@ OFF = "FuseOps does not run"
 TILED = "makes its result in tiles, and the reduction needs whole rows"
 BETWEEN = "another operand is made from the same result by a kernel that runs in between"
 SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One fusion made or refused: of an operator, named by its result, into a group of others."""
-
-    node: str
-    op: str
-    target: str
-    fused: bool
-    because: str
-
-    def __str__(self) -> str:
-        return f"{'Fuse' if self.fused else 'Keep'}({self.node}, {self.target}): {self.because}"
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes that become one kernel; `ancestors` is a bit set of the numbers of groups it needs."""
-
-    number: int
-    kind: Literal["row", "anchor", "opaque"]
-    nodes: list[Node]
-    rows: int
-    shape: Place
-    anchor: Node | None = None
-    ancestors: int = 0
-
-    @property
-    def has_reduction(self) -> bool:
-        return any(node.op.kind == "reduce" for node in self.nodes)
-
-    @property
-    def label(self) -> str:
-        return "+".join(dict.fromkeys(node.op.name for node in self.nodes))
-
-
-@dataclass
-class Fusion:
-    """Groups in order of execution, the nodes that live inside their readers, and why.
-
-    `readers` gives the nodes that read each stored value; `in_place` the new values of states that
-    are written over the old ones.
-    """
-
-    groups: list[Group]
-    free: set[Node]
-    decisions: list[Decision]
-    group_of: dict[Node, Group]
-    readers: dict[Value, list[Node]]
-    in_place: dict[Value, Value]
-    needed: set[Value]
-
-    def stored_outside(self, group: Group) -> set[Value]:
-        """Values of a group that must exist as arrays: results, and what other groups read."""
-        members = set(group.nodes)
-        return {
-            value
-            for node in group.nodes
-            for value in node.outputs
-            if value in self.needed or any(r not in members for r in self.readers.get(value, ()))
-        }
 
 
 @dataclass

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop import lower_control, lower_opaque
-from intaglio.loop.fuse import Decision, Fusion, Group, fuse
+from intaglio.loop.fuse import fuse
+from intaglio.loop.groups import Decision, Fusion, Group
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Place
-from intaglio.loop.fuse import Fusion, Group
+from intaglio.loop.groups import Fusion, Group
 from intaglio.loop.ir import Alloc, Block, Buffer, For, LoopKind, Slice, Space, Stmt, Store, block
 from intaglio.loop.names import unique_name
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast, where

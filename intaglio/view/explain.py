@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from intaglio.compiled import Compiled
-from intaglio.loop.fuse import Decision
+from intaglio.loop.groups import Decision
 from intaglio.view.profile import KernelTime, profile
 from intaglio.view.roof import Roof, measure
 

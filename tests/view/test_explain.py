@@ -13,7 +13,7 @@ import intaglio
 from intaglio import nn
 from intaglio.__main__ import app
 from intaglio.compiled import Compiled
-from intaglio.loop.fuse import Decision
+from intaglio.loop.groups import Decision
 from intaglio.shared.errors import ArgumentError, UnsupportedError
 from intaglio.view.explain import HEADER, Explanation, explain
 from intaglio.view.profile import KernelTime, profile
