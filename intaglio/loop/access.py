@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,9 +20,23 @@ from intaglio.shared.index import Dynamic, Index, IndexLike, variable
 from intaglio.shared.types import TensorType
 
 Place = tuple[IndexLike, ...]
+T = TypeVar("T")
 Resolve = Callable[[Value, Place], Expr]
 
+Order = tuple[int, ...]
+"""The axes of a tensor as an array stores them, the slowest first."""
+
 _RENAMING = ("broadcast", "reshape", "transpose")
+
+
+def ordered(items: tuple[T, ...], order: Order) -> tuple[T, ...]:
+    """Extents or an index in the order in which an array stores its axes."""
+    return tuple(items[k] for k in order)
+
+
+def channels_last(rank: int) -> Order:
+    """The order of an image's axes with the second one fastest."""
+    return (0, *range(2, rank), 1)
 
 
 @dataclass(frozen=True, slots=True)

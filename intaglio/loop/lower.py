@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop import lower_control, lower_opaque
+from intaglio.loop.access import Order, ordered
 from intaglio.loop.fuse import fuse
 from intaglio.loop.groups import Decision, Fusion, Group
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
+from intaglio.loop.layout import choose_layouts
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
 from intaglio.loop.lower_rows import lower_rows
@@ -39,8 +41,10 @@ class Lowering:
     target: Target
     keep_phases: bool = False
     fusing: bool = True
+    layouting: bool = True
     accuracy: Accuracy = "standard"
     plain: frozenset[str] = frozenset()
+    layouts: dict[Value, Order] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -51,7 +55,9 @@ class Lowering:
 
     def scratch(self, value: Value) -> Slice:
         """A new scratch array for a value."""
-        buffer = Buffer(self.unique(value.name), value.dtype, value.shape, "scratch")
+        order = self.layouts.get(value)
+        shape = value.shape if order is None else ordered(value.shape, order)
+        buffer = Buffer(self.unique(value.name), value.dtype, shape, "scratch")
         self.program.scratch.append(buffer)
         return Slice(buffer)
 
@@ -75,6 +81,8 @@ class Lowering:
         """
         fusion = fuse(graph, keep_phases=self.keep_phases, fusing=self.fusing)
         self.decisions += fusion.decisions
+        if self.layouting:
+            self.layouts |= choose_layouts(fusion, self.target)
         for value, state in fusion.in_place.items():
             self.places[value] = self.places[state]
         first, last = self.assign_outputs(graph, fusion, outputs)
@@ -145,7 +153,7 @@ class Lowering:
         stored = fusion.stored_outside(group)
         if all(0 in value.shape for value in stored):
             return []
-        lowering = GroupLowering(group, fusion, self.place, stored)
+        lowering = GroupLowering(group, fusion, self.place, stored, layouts=self.layouts)
         notes: tuple[str, ...] = ()
         extra: tuple[Buffer, ...] = ()
         if group.kind == "anchor":
@@ -236,6 +244,7 @@ def lower(
     *,
     keep_phases: bool = False,
     fusing: bool = True,
+    layouting: bool = True,
     accuracy: Accuracy = "standard",
     plain: frozenset[str] = frozenset(),
 ) -> tuple[Program, list[Decision]]:
@@ -244,11 +253,12 @@ def lower(
     Args:
         keep_phases: forward, backward and update become separate parts of the driver.
         fusing: False gives every operator a kernel of its own.
+        layouting: False stores every array as its type says, the last axis fastest.
         accuracy: which formulas recipes may use.
         plain: names of kernels that get plain nests, for schedules to start from.
     """
     program = Program(identifier(graph.name))
-    lowering = Lowering(program, target, keep_phases, fusing, accuracy, plain)
+    lowering = Lowering(program, target, keep_phases, fusing, layouting, accuracy, plain)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),

@@ -8,12 +8,12 @@ a reduction must be complete before its result is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
-from intaglio.loop.access import Place
+from intaglio.loop.access import Order, Place, ordered
 from intaglio.loop.groups import Fusion, Group
 from intaglio.loop.ir import Alloc, Block, Buffer, For, LoopKind, Slice, Space, Stmt, Store, block
 from intaglio.loop.names import unique_name
@@ -82,6 +82,7 @@ class GroupLowering:
     names: set[str] = field(default_factory=set)
     touched: list[tuple[Value, Place]] = field(default_factory=list)
     flat: bool = False
+    layouts: Mapping[Value, Order] = field(default_factory=dict)
 
     @property
     def members(self) -> set[Node]:
@@ -100,8 +101,15 @@ class GroupLowering:
             self.params[key] = (Buffer(name, value.dtype, shape, "local"), at)
         return self.params[key][0]
 
+    def at(self, value: Value, index: Place) -> tuple[Buffer, Place]:
+        """The array of a stored value and where the element at `index` lies in it."""
+        order = None if self.flat else self.layouts.get(value)
+        if order is None:
+            return self.param(value, value.shape), index
+        return self.param(value, ordered(value.shape, order)), ordered(index, order)
+
     def output(self, value: Value) -> Buffer:
-        buffer = self.param(value, value.shape)
+        buffer, _ = self.at(value, value.shape)
         if buffer not in self.written:
             self.written.append(buffer)
         return buffer
@@ -111,6 +119,9 @@ class GroupLowering:
         constant = access.uniform(value, self.fusion.free.__contains__)
         if constant is not None:
             return constant
+        if value.data is not None and value.source == "constant" and value.dtype.kind in ("int", "uint"):
+            if all(isinstance(k, int) for k in index):
+                return Const(int(value.data[index]), value.dtype.arithmetic)
         if value in self.bound:
             self.touched.append((value, index))
             return self.bound[value](index)
@@ -119,10 +130,10 @@ class GroupLowering:
             return access.element(node, index, self.resolve)
         if node is not None and node in self.fusion.free:
             root = self.stored_root(value)
-            if root is None or self.flat:
+            if root is None or self.flat or root in self.layouts:
                 return access.element(node, index, self.resolve)
             return self.read(self.param(root, value.shape), index)
-        return self.read(self.param(value, value.shape), index)
+        return self.read(*self.at(value, index))
 
     def stored_root(self, value: Value) -> Value | None:
         """The stored array that a chain of free reshapes only renames, if it is that."""
@@ -144,8 +155,9 @@ class GroupLowering:
         return Buffer(self.unique(name), value.dtype.arithmetic, shape, "local", space)
 
     def store(self, value: Value, index: Place, expression: Expr) -> Store:
-        buffer = self.output(value)
-        return Store(buffer, index, cast(expression, buffer.dtype))
+        self.output(value)
+        buffer, place = self.at(value, index)
+        return Store(buffer, place, cast(expression, buffer.dtype))
 
     def uses(self, value: Value) -> int:
         return sum(reader in self.members for reader in self.fusion.readers.get(value, ()))

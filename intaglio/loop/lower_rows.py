@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
-from intaglio.loop.access import Place
+from intaglio.loop.access import Place, ordered
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
 from intaglio.loop.lower_group import (
     LOCAL_BYTES,
@@ -40,7 +40,11 @@ def lower_rows(lowering: GroupLowering, target: Target) -> Block:
     else:
         rest = tuple(axis_variable(k + rows, e) for k, e in enumerate(group.shape[rows:]))
         body = loops_over(rest, group.shape[rows:], block(*lowering.epilogue(group.nodes, own + rest)))
-    return _row_loops(own, group.shape[:rows], body, worth_threads(total_work(group)))
+    order = lowering.layouts.get(group.nodes[-1].outputs[0])
+    shape = group.shape[:rows]
+    if order is not None and len(order) == rows:
+        own, shape = ordered(own, order), ordered(shape, order)
+    return _row_loops(own, shape, body, worth_threads(total_work(group)))
 
 
 def _row_loops(variables: Place, shape: Place, body: Block, threads: bool) -> Block:
@@ -60,6 +64,10 @@ def _is_flat(lowering: GroupLowering) -> bool:
         return False
     own = access.output_variables(group.nodes[-1].outputs[0])
     if any(node.outputs[0].shape != group.shape or node.op.kind == "view" for node in group.nodes):
+        return False
+    arrays = [value for node in group.nodes for value, _ in access.reads(node, fusion.free.__contains__)]
+    arrays = [value for value in (*arrays, *lowering.stored) if value.shape == group.shape]
+    if len({lowering.layouts.get(value) for value in arrays}) > 1:
         return False
     if not all(_reads_flat(value, fusion.free) for node in group.nodes for value in node.inputs):
         return False

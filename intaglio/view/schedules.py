@@ -25,6 +25,7 @@ def show_schedule(graph: Graph, kernel: str, steps: str, settings: Settings) -> 
         find_target(settings.target),
         keep_phases=settings.keep_phases,
         fusing=settings.runs("FuseOps"),
+        layouting=settings.runs("AlterOpLayout"),
         accuracy=settings.accuracy,
         plain=kernel_names({kernel: steps}),
     )

@@ -73,7 +73,7 @@ def column_plans(
         strides = contraction.dim_strides(column)
         if not isinstance(column.extent, int) or column.extent < 2:
             continue
-        row = max(rows, key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
+        row = max(reversed(rows), key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
         outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
         loops = (column, row, outer, reduced)
         packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)

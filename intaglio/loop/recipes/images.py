@@ -74,11 +74,27 @@ class Window:
         count = min(self.extent - first, (self.size - 1 - source) // self.stride + 1)
         return first, 1, max(0, count), source
 
+    def place(self, p: IndexLike, r: IndexLike) -> IndexLike:
+        """The source place that tap `r` of result place `p` reads, where nothing is spread."""
+        return p * self.stride + r * self.dilation - self.low
+
+    def reads(self, p: int, r: int) -> bool:
+        """Whether that place is inside of the source."""
+        place = self.place(p, r)
+        assert isinstance(place, int)
+        return 0 <= place < self.size
+
+    def reading(self, p: IndexLike) -> tuple[IndexLike, IndexLike]:
+        """The range of taps of result place `p` that read the source; of dilated taps, those of a window
+        that never leaves it."""
+        if not self.pads:
+            return 0, self.kernel
+        first = self.place(p, 0)
+        return maximum(0, first * -1), minimum(self.kernel, first * -1 + self.size)
+
     def inside(self, p: IndexLike) -> tuple[IndexLike, IndexLike]:
         """The range of taps of result place `p` that read the source, where each tap is one place further."""
-        if (self.stride, self.dilation, self.spread) != (1, 1, 1):
-            return 0, self.kernel
-        return maximum(0, p * -1 + self.low), minimum(self.kernel, p * -1 + self.size + self.low)
+        return self.reading(p) if (self.stride, self.dilation, self.spread) == (1, 1, 1) else (0, self.kernel)
 
     @property
     def useful(self) -> float:

@@ -17,7 +17,7 @@ from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.nests import Names, along_lanes, between, loop, parallel, ranged, tile
 from intaglio.loop.recipes.tiles import Panels, panels
 from intaglio.ops.expr import Expr, Read, apply
-from intaglio.shared.index import IndexLike, maximum, minimum, product, upper
+from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
 
 LONGEST = 1 << 12  # elements of a line, which lives on the stack
@@ -143,16 +143,13 @@ class _Pooling:
         if axis == len(place):
             return body(rows)
         w = self.windows[axis]
-        first = place[axis] * w.stride - w.low
-        start, stop = (
-            (maximum(0, first * -1), minimum(w.kernel, first * -1 + w.size)) if w.pads else (0, w.kernel)
-        )
+        start, stop = w.reading(place[axis])
         return between(
             self.names[TAPS[axis]],
             start,
             stop,
             w.kernel,
-            lambda r: self.over_taps(place, body, (*rows, first + r * w.dilation)),
+            lambda r: self.over_taps(place, body, (*rows, w.place(place[axis], r))),
         )
 
     def along(self, image: Place, line: Buffer, place: Place) -> list[Stmt]:

@@ -1,0 +1,164 @@
+"""AlterOpLayout: which images are stored with their channels last.
+
+Convolutions of each channel by itself are fast where channels lie side by side, products of channels are
+as fast either way, and Winograd's form wants rows of one channel. Every image between kernels is stored one
+way or the other, so that the estimated cycles of all kernels that write or read it are least; what a program
+is given and what it gives back stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from intaglio.graph.ir import Node, Value
+from intaglio.loop import access
+from intaglio.loop.access import Order, channels_last
+from intaglio.loop.groups import Fusion, Group
+from intaglio.loop.recipes.tiles import best_tile
+from intaglio.shared.index import upper
+from intaglio.shared.target import Target
+
+Last = Mapping[Value, bool]
+"""Whether each image is stored with its channels last."""
+
+TURN = 2.0  # cycles to carry one element between two layouts
+SCATTERED = 8.0  # cycles of one element in a nest that has no fast form
+PLANE = 150.0  # cycles to start a plane of a depthwise convolution
+LINE = 8.0  # cycles to start a line of one with channels last
+SWEEPS = 8
+
+
+def choose_layouts(fusion: Fusion, target: Target) -> dict[Value, Order]:
+    """The images to store with channels last, and the order of their axes."""
+    convolutions = [g for g in fusion.groups if g.anchor is not None and g.anchor.op.name == "conv"]
+    if target.lanes(4) < 4 or not any(_is_depthwise(g.anchor) for g in convolutions if g.anchor):
+        return {}
+    model = _Model(fusion, target)
+    last = model.best()
+    return {value: channels_last(value.type.rank) for value, chosen in last.items() if chosen}
+
+
+def _is_depthwise(node: Node) -> bool:
+    groups = node.attrs["groups"]
+    return bool(groups > 1 and groups == node.inputs[1].shape[0] == node.inputs[0].shape[1])
+
+
+@dataclass
+class _Model:
+    """Estimated cycles of kernels by the layouts of what they read and write."""
+
+    fusion: Fusion
+    target: Target
+    reads: dict[Group, list[Value]] = field(default_factory=dict)
+    writes: dict[Group, list[Value]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fusion = self.fusion
+        free = fusion.free.__contains__
+        stored = [(group, value) for group in fusion.groups for value in fusion.stored_outside(group)]
+        images = {value for group, value in stored if self.is_free(group, value)}
+        for group in fusion.groups:
+            read = [v for node in group.nodes for v, _ in access.reads(node, free) if v in images]
+            self.reads[group] = list(dict.fromkeys(read))
+            self.writes[group] = [v for v in fusion.stored_outside(group) if v in images]
+
+    def is_free(self, group: Group, value: Value) -> bool:
+        """Whether an image may be stored either way: nobody outside sees it, and all who use it can tell."""
+        fusion = self.fusion
+        if value in fusion.needed or value.type.rank < 3 or not value.dtype.is_float:
+            return False
+        if value in fusion.in_place or not all(isinstance(e, int) for e in value.shape[1:]):
+            return False
+        users = [fusion.group_of[n] for n in fusion.readers.get(value, ()) if n in fusion.group_of]
+        return self.writes_images(group) and all(user.kind == "row" or self.mixes(user) for user in users)
+
+    @classmethod
+    def writes_images(cls, group: Group) -> bool:
+        """Whether a group's kernel stores its results element by element, wherever they lie."""
+        return not group.has_reduction if group.kind == "row" else cls.mixes(group)
+
+    @staticmethod
+    def mixes(group: Group) -> bool:
+        """Whether a group's anchor is one whose recipes follow the strides of what they read and write."""
+        return group.anchor is not None and group.anchor.op.name in ("conv", "sum", "max", "min")
+
+    def best(self) -> dict[Value, bool]:
+        """The better end of two descents, from all channels last and from none."""
+        images = list(dict.fromkeys(v for values in self.writes.values() for v in values))
+        ends = [self.descend(dict.fromkeys(images, start)) for start in (False, True)]
+        return min(ends, key=lambda last: self.total(self.reads, last))
+
+    def descend(self, last: dict[Value, bool]) -> dict[Value, bool]:
+        """Turn single images as long as that saves cycles."""
+        users: dict[Value, list[Group]] = {value: [] for value in last}
+        for group in self.reads:
+            for value in {*self.reads[group], *self.writes[group]}:
+                users[value].append(group)
+        for _ in range(SWEEPS):
+            turned = False
+            for value in last:
+                before = self.total(users[value], last)
+                last[value] = not last[value]
+                if self.total(users[value], last) < before:
+                    turned = True
+                else:
+                    last[value] = not last[value]
+            if not turned:
+                break
+        return last
+
+    def total(self, groups: Iterable[Group], last: Last) -> float:
+        return sum(self.cycles(group, last) for group in groups)
+
+    def cycles(self, group: Group, last: Last) -> float:
+        """Cycles of one kernel, as far as they depend on layouts."""
+        anchor, read, written = group.anchor, self.reads[group], self.writes[group]
+        out = any(last[v] for v in written)
+        cycles = sum(TURN * _size(v) for v in written if last[v] != out)
+        if anchor is not None and anchor.op.name == "conv":
+            source = anchor.inputs[0]
+            cycles += self.convolution(anchor, last.get(source, False), out)
+            return cycles + sum(TURN * _size(v) for v in read if v is not source and last[v] != out)
+        if anchor is not None and access.sliding(anchor) is not None:
+            taps = prod(anchor.inputs[0].node.attrs["kernel"]) if anchor.inputs[0].node else 1
+            turned = out or any(last[v] for v in read)
+            return cycles + (SCATTERED * taps * _size(anchor.outputs[0]) if turned else 0.0)
+        if anchor is not None:
+            return cycles + sum(TURN * _size(v) for v in read if last[v])
+        return cycles + sum(TURN * _size(v) for v in read if last[v] != out)
+
+    def convolution(self, node: Node, source: bool, out: bool) -> float:
+        """Cycles of a convolution whose image and result have channels last, or not."""
+        image, weights, result = *(v.shape for v in node.inputs), node.outputs[0].shape
+        batch = upper(result[0]) or 1
+        groups, (outs, ins, *kernel) = node.attrs["groups"], _ints(weights)
+        places, taps = prod(_ints(result[2:])), prod(kernel)
+        lanes = self.target.lanes(node.outputs[0].dtype.size)
+        dense = batch * outs * ins * places * taps / lanes
+        turn = TURN * batch * (outs * places if source else ins * groups * prod(_ints(image[2:])))
+        turn = 0.0 if source == out else turn
+        if _is_depthwise(node):
+            if source and out:
+                return 1.3 * dense + batch * LINE * places * outs / lanes / min(8, _ints(result)[-1])
+            return batch * outs * (1.3 * taps * places / lanes + 2 * places + PLANE) + turn
+        if groups > 1:
+            return 2 * dense + (SCATTERED * batch * outs * places if source or out else 0.0)
+        simple = taps == 1 and set(node.attrs["strides"]) == {1}
+        if simple:
+            tiles = (batch * places, outs) if out else (outs, places)
+            times = 1 if out else batch
+            return times * best_tile(*tiles, ins, lanes, self.target)[2] + turn * (0.2 if out else 0.5)
+        if out:
+            return 1.15 * dense + 0.5 * batch * ins * prod(_ints(image[2:]))
+        fast = set(kernel) == {3} and {*node.attrs["strides"], *node.attrs["dilations"]} == {1} and ins >= 8
+        return (0.6 if fast else 1.3 if ins >= 8 else 2.0) * dense + turn
+
+
+def _ints(shape: tuple[object, ...]) -> tuple[int, ...]:
+    return tuple(e if isinstance(e, int) else 1 for e in shape)
+
+
+def _size(value: Value) -> int:
+    return prod(upper(extent) or 1 for extent in value.shape)
