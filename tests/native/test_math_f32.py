@@ -24,10 +24,10 @@ ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 UNARY = {
     "exp": (np.exp, 1.5), "exp2": (np.exp2, 1.5), "expm1": (np.expm1, 2.5), "log": (np.log, 1.5),
-    "log2": (np.log2, 2), "log10": (np.log10, 2), "log1p": (np.log1p, 2), "tanh": (np.tanh, 2.5),
+    "log2": (np.log2, 2), "log10": (np.log10, 2), "log1p": (np.log1p, 2), "tanh": (np.tanh, 2),
     "sinh": (np.sinh, 4), "cosh": (np.cosh, 4), "asinh": (np.arcsinh, 4), "acosh": (np.arccosh, 4),
     "atanh": (np.arctanh, 4), "sin": (np.sin, 1), "cos": (np.cos, 1), "tan": (np.tan, 1),
-    "asin": (np.arcsin, 3), "acos": (np.arccos, 3), "atan": (np.arctan, 3), "erf": (ERF, 2),
+    "asin": (np.arcsin, 3), "acos": (np.arccos, 3), "atan": (np.arctan, 3), "erf": (ERF, 2.5),
     "sqrt": (np.sqrt, 0.51),
 }  # fmt: skip
 
