@@ -46,12 +46,14 @@ class Batches:
         used = self.dag.parameters >= 0
         rows, others = self.dag.parameters[used], raised.dag.parameters[used]
         pairs = np.stack([own.array[rows], theirs.array[others]], axis=1)
+        counts = np.bincount(own.array[own.array >= 0])
         copies = []
         for mine, other in np.unique(pairs, axis=0):
             at = (pairs == (mine, other)).all(axis=1)
             here, there = own.place[rows[at]], theirs.place[others[at]]
             buffer, array = self.raised.buffers[mine], memory[raised.buffers[other]]
-            if own.sizes[mine] == theirs.sizes[other] == at.sum() and np.array_equal(here, there):
+            all_of_it = own.sizes[mine] == theirs.sizes[other] and counts[mine] == at.sum()
+            if all_of_it and np.array_equal(here, there):
                 self.memory.arrays[buffer] = array
             else:
                 copies.append((self.memory[buffer], here, array, there))

@@ -1,9 +1,12 @@
-"""Kernels that put a sample into the arrays of a program's inputs."""
+"""Kernels that put a sample into the arrays of a program's inputs.
+
+Where the places that are not 0 are asked for, the loop that reads them lists them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from intaglio.loop.ir import Block, Buffer, Call, For, Kernel, Slice, Store, blo
 from intaglio.ops.expr import Expr, Read, as_index, cast
 from intaglio.scalar.reroll.addresses import Tables
 from intaglio.scalar.reroll.raising import Raised, kernel_of
+from intaglio.scalar.reroll.zeros import Listing
 from intaglio.scalar.samples import Source
 from intaglio.scalar.sweeps import Array
 from intaglio.shared import dtypes
@@ -19,11 +23,12 @@ from intaglio.shared.index import Index, IndexLike, Var, var_index
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A kernel that reads a row of `block` into arrays of inputs."""
+    """A kernel that reads a row of `block` into arrays of inputs, and does the listings of `done`."""
 
     kernel: Kernel
     block: Buffer
     row: Buffer
+    done: list[Listing] = field(default_factory=list)
 
     def call(self, sample: IndexLike) -> Call:
         """Read one sample."""
@@ -35,12 +40,15 @@ class Reader:
 
 
 def readers(raised: Raised, sources: list[Source], blocks: list[Buffer], twins: Mapping[Buffer, Buffer],
-            tables: Tables) -> list[Reader]:  # fmt: skip
-    """A reader for every block; arrays that have a twin are left alone, the twin is filled."""
+            listings: Sequence[Listing], tables: Tables) -> list[Reader]:  # fmt: skip
+    """A reader for every block; arrays that have a twin are left alone, the twin is filled.
+
+    A listing of numbers that one loop reads in their order is done in that loop.
+    """
     made = []
     first = 0
     for source, samples in zip(sources, blocks, strict=True):
-        reader = _Reading(raised, source, samples, tables).reader(first, twins)
+        reader = _Reading(raised, source, samples, listings, tables).reader(first, twins)
         first += source.width
         if reader.kernel.params:
             made.append(reader)
@@ -48,10 +56,12 @@ def readers(raised: Raised, sources: list[Source], blocks: list[Buffer], twins: 
 
 
 class _Reading:
-    def __init__(self, raised: Raised, source: Source, samples: Buffer, tables: Tables) -> None:
+    def __init__(self, raised: Raised, source: Source, samples: Buffer, listings: Sequence[Listing],
+                 tables: Tables) -> None:  # fmt: skip
         self.raised = raised
         self.source = source
         self.samples = samples
+        self.listings, self.done = listings, list[Listing]()
         self.tables = tables
         self.row = Buffer(f"{samples.name}_row", samples.dtype, (int(source.data.shape[1]),), "input")
         self.table: Buffer | None = None
@@ -72,15 +82,28 @@ class _Reading:
             return Reader(Kernel("nothing", (), (), Block()), self.samples, self.row)
         coded = self.source.table is not None
         source = f"{self._numbers().name}[{self.row.name}]" if coded else self.row.name
-        doc = (f"{', '.join(names)} = {source}",)
-        return Reader(kernel_of(f"read_{'_'.join(names[:3])}", body, doc), self.samples, self.row)
+        doc = (f"{', '.join(names)} = {source}", *(listing.doc for listing in self.done))
+        kernel = kernel_of(f"read_{'_'.join(names[:3])}", body, doc)
+        return Reader(kernel, self.samples, self.row, self.done)
 
     def moved(self, target: Buffer, places: Array, columns: Array) -> Block:
         """Columns of the sample to places of an array."""
         loop = Var("i", 0, len(places) - 1)
         i = var_index(loop)
-        value = self.value(self.listed(columns, i))
-        return block(For(loop, len(places), block(Store(target, (self.listed(places, i),), value))))
+        read = Store(target, (self.listed(places, i),), self.value(self.listed(columns, i)))
+        listing = self.listing(target, places)
+        if listing is None:
+            return block(For(loop, len(places), block(read)))
+        self.done.append(listing)
+        return listing.around(For(loop, len(places), block(read, listing.each(i))))
+
+    def listing(self, target: Buffer, places: Array) -> Listing | None:
+        """What is to be listed of exactly these places, in this order."""
+        for listing in self.listings:
+            wanted = listing.base + listing.step * np.arange(listing.extent)
+            if listing.values is target and np.array_equal(places, wanted) and not self.done:
+                return listing
+        return None
 
     def listed(self, numbers: Array, i: Index) -> IndexLike:
         """The i-th of these numbers, from a table where they do not follow one another."""

@@ -82,7 +82,8 @@ class _Builder:
         fused = fuse(raised, self.target, twins, self.tables)
         if not fused:
             twins = {}
-        self.readers = readers(raised, self.sources, self.blocks, twins, self.tables)
+        listings = [f.zeros.listing for f in fused if f.zeros is not None]
+        self.readers = readers(raised, self.sources, self.blocks, twins, listings, self.tables)
         loop = Var("n", 0)
         n = var_index(loop)
         body = self._fused(n, fused, twins) if fused else self._plain(n, self._phase("update"), rate=True)
@@ -90,7 +91,7 @@ class _Builder:
         return self._stream("train", {"train": self._over(loop, body)}, [*twins.values(), *lists])
 
     def accumulating(self) -> Stream:
-        self.readers = readers(self.raised, self.sources, self.blocks, {}, self.tables)
+        self.readers = readers(self.raised, self.sources, self.blocks, {}, [], self.tables)
         loop = Var("n", 0)
         body = self._plain(var_index(loop), self._phase("update"), rate=False)
         phases = {
@@ -133,7 +134,9 @@ class _Builder:
         started, moved = {id(f.sums) for f in fused}, {id(f.update) for f in fused}
         updates = self._phase("update", moved)
         zeros = [f.zeros for f in fused if f.zeros is not None]
-        found, taken = [_call(z.find) for z in zeros], [_call(z.take) for z in zeros]
+        done = [listing for reader in self.readers for listing in reader.done]
+        found = [_call(z.listing.kernel()) for z in zeros if z.listing not in done]
+        taken = [_call(z.take) for z in zeros]
         bounds = [_call(z.start) for z in zeros]
         begin = block(*self._read(n), take, *found, *taken, *bounds, *(_call(f.sums.kernel) for f in fused))
         following = block(*self._read(n + 1), *found, *map(self._following, fused), take, *taken)

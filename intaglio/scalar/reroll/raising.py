@@ -85,7 +85,8 @@ def raise_dag(dag: Dag, target: Target, *, exact: bool = True) -> Raised:
         for region, bodies in work
         for family, body in zip(region.families, bodies, strict=True)
     ]
-    storage = place_rows(dag, facts, flat)
+    lanes = target.lanes(F64.size) if target.vector_types else 1
+    storage = place_rows(dag, facts, flat, lanes)
     names = name_arrays(dag, storage, flat)
     buffers = [
         Buffer(name, F64, (int(size),), "state") for name, size in zip(names, storage.sizes, strict=True)

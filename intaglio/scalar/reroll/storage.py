@@ -2,7 +2,8 @@
 
 Whatever one operand of a loop reads lies in one array, so that its places are numbers that strides can
 describe. Within an array rows stand in the order their values were made in, parameters and inputs in the
-caller's order, unless the largest sum that reads them wants its columns side by side.
+caller's order, unless the largest sum that reads them wants its columns side by side. Where such columns
+are no whole number of vectors, the rows of a large array are kept apart, so that each begins with a vector.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ import numpy as np
 from intaglio.scalar.capture import CONST, INPUT, PARAM
 from intaglio.scalar.dag import Dag
 from intaglio.scalar.operators import ADD, COPY, FOLD, UPDATE
+from intaglio.scalar.reroll.affine import factor, separate
 from intaglio.scalar.reroll.bodies import Body
 from intaglio.scalar.reroll.families import Facts, Family
 from intaglio.scalar.sweeps import Array
 
 LEAST_LAYOUT = 64
 """Rows of the smallest array whose order is worth a thought."""
+
+LEAST_PADDED = 1024
+"""Numbers of the smallest array whose rows are kept apart."""
+
+MOST_PADDING = 0.25
+"""The largest part of a row that may be left empty behind it."""
 
 MOST_ARRAYS = 64
 """Arrays of a program beyond which the small ones are packed."""
@@ -30,7 +38,7 @@ MOST_ARRAYS = 64
 class Storage:
     """`array` is the number of the array a row lives in (-1: none) and `place` its place there.
 
-    `packed` arrays hold the rows of many small ones.
+    `packed` arrays hold the rows of many small ones. An array may have places where no row lives.
     """
 
     array: Array
@@ -44,8 +52,11 @@ def target_rows(dag: Dag, rows: Array) -> Array:
     return dag.a[rows] if int(dag.op[rows.flat[0]]) == UPDATE else rows
 
 
-def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]]) -> Storage:
-    """Choose arrays and places. Families without a body are single statements, which may read anything."""
+def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]], lanes: int) -> Storage:
+    """Choose arrays and places for vectors of so many lanes.
+
+    Families without a body are single statements, which may read anything.
+    """
     labels = _Labels(len(dag))
     for family, body in work:
         labels.join(target_rows(dag, family.rows))
@@ -64,7 +75,9 @@ def place_rows(dag: Dag, facts: Facts, work: Sequence[tuple[Family, Body | None]
     order = order[np.argsort(key, kind="stable")]
     del key, group
     storage = _numbered(array, order)
-    _lay_out(storage, order, [(family, body) for family, body in work if body is not None], dag)
+    loops = [(family, body) for family, body in work if body is not None]
+    _lay_out(storage, order, loops, dag)
+    _pad(storage, [rows for _, body in loops for rows in body.slots if dag.op[rows.flat[0]] != CONST], lanes)
     return storage if len(storage.sizes) <= MOST_ARRAYS else _packed(dag, storage)
 
 
@@ -174,3 +187,48 @@ def _lay_out(storage: Storage, order: Array, work: Sequence[tuple[Family, Body]]
         rows = order[storage.array[order] == number]
         rows = rows[np.argsort(rank[rows], kind="stable")]
         storage.place[rows] = np.arange(len(rows))
+
+
+def _pad(storage: Storage, slots: Sequence[Array], lanes: int) -> None:
+    """Keep the rows of large arrays apart by whole vectors: loads and stores then cross no cache line.
+
+    That pays where vectors run along columns and all of an array is read so. No loop becomes a table by it.
+    """
+    readers: dict[int, list[Array]] = {}
+    for rows in slots:
+        readers.setdefault(int(storage.array[rows.flat[0]]), []).append(rows)
+    for number, reads in readers.items():
+        size = int(storage.sizes[number])
+        widths = {
+            rows.shape[1]
+            for rows in reads
+            if size >= LEAST_PADDED and rows.ndim == 3 and _reads_in_order(storage.place[rows], size)
+        }
+        if len(widths) != 1:
+            continue
+        (width,) = widths
+        empty = -width % lanes
+        if 0 < empty <= MOST_PADDING * width and width > lanes:
+            _spread(storage, number, reads, width, width + empty)
+
+
+def _reads_in_order(places: Array, size: int) -> bool:
+    """Whether a sum [turns, members, terms] reads all of an array, its members side by side."""
+    return places.size == size and bool((np.swapaxes(places, 1, 2).reshape(-1) == np.arange(size)).all())
+
+
+def _spread(storage: Storage, number: int, reads: list[Array], width: int, step: int) -> None:
+    """Put rows of `width` numbers `step` places apart, unless a loop's strides are lost."""
+    rows = np.flatnonzero(storage.array == number)
+    before = storage.place[rows]
+    regular = [_has_strides(storage.place[read]) for read in reads]
+    storage.place[rows] = before // width * step + before % width
+    if all(_has_strides(storage.place[read]) >= was for read, was in zip(reads, regular, strict=True)):
+        storage.sizes[number] = storage.sizes[number] // width * step
+    else:
+        storage.place[rows] = before
+
+
+def _has_strides(places: Array) -> bool:
+    parts = separate(places)
+    return parts is not None and all(factor(part[None]) is not None for part in parts)

@@ -15,10 +15,10 @@ sign are in the order of their magnitudes, behind them infinity, behind that NaN
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
-from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Store, block
+from intaglio.loop.ir import Alloc, Block, Buffer, For, Kernel, Reduce, Stmt, Store, block
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, as_index, where
 from intaglio.scalar.operators import COPY, MUL, UPDATE
 from intaglio.scalar.reroll.addresses import Domain, Walk, index_of, indices, variables
@@ -49,15 +49,52 @@ class Slots:
 
 
 @dataclass(frozen=True, eq=False)
+class Listing:
+    """Lists in `rows` which of the `extent` numbers of `values` from `base` on, `step` apart, are not 0."""
+
+    values: Buffer
+    base: int
+    step: int
+    extent: int
+    rows: Buffer
+    count: Buffer
+    found: Buffer = field(default_factory=lambda: Buffer("found", dtypes.i32, (), space="register"))
+
+    @property
+    def doc(self) -> str:
+        return f"{self.rows.name} = places where {self.values.name} is not 0"
+
+    def kernel(self) -> Kernel:
+        """The kernel that does nothing else."""
+        k = Var("k", 0, self.extent - 1)
+        body = self.around(For(k, self.extent, self.each(var_index(k))))
+        return kernel_of(f"find_{self.values.name}", body, (self.doc,))
+
+    def around(self, loop: Stmt) -> Block:
+        """What stands around a loop in which `each` is done for one number after the other."""
+        counted = Store(self.count, (0,), Read(self.found, (), dtypes.i32))
+        return block(Alloc(self.found), Store(self.found, (), Const(0, dtypes.i32)), loop, counted)
+
+    def each(self, k: IndexLike) -> Block:
+        """List number k if it is not 0."""
+        one, none = Const(1, dtypes.i32), Const(0, dtypes.i32)
+        magnitude = _magnitude(Read(self.values, (k * self.step + self.base,), F64))
+        is_zero = Apply("eq", (magnitude, Const(0, dtypes.i64)), dtypes.bool_)
+        place = as_index(Read(self.found, (), dtypes.i32), 0, self.extent - 1)
+        more = Read(self.found, (), dtypes.i32) + where(is_zero, none, one)
+        return block(Store(self.rows, (place,), IndexValue(k, dtypes.i32)), Store(self.found, (), more))
+
+
+@dataclass(frozen=True, eq=False)
 class Zeros:
     """Kernels around an update and sums that leave zeros out; they run where `flag` is set.
 
-    `start` runs once; for each sample `find` lists the next one's inputs that are not 0, `guard` sets the
+    `start` runs once; for each sample `listing` lists the next one's inputs that are not 0, `guard` sets the
     flag, and `take` makes the next sample this one.
     """
 
     start: Kernel
-    find: Kernel
+    listing: Listing
     guard: Kernel
     update: Kernel
     sums: Kernel
@@ -128,14 +165,16 @@ class _Listed(Nest):
         return made
 
 
-def _over(rows: Buffer, many: Buffer) -> tuple[IndexLike, Callable[[Block], Block]]:
+def _over(rows: Buffer, many: Buffer, *, backwards: bool = False
+          ) -> tuple[IndexLike, Callable[[Block], Block]]:  # fmt: skip
     """The row at a place of a list, and the loop over its places."""
     most = rows.shape[0]
     assert isinstance(most, int)
     t = Var("t", 0, most - 1)
     held = Buffer("k", dtypes.i32, (), space="register")
-    row = Store(held, (), Read(rows, (var_index(t),), dtypes.i32))
     stop = as_index(Read(many, (0,), dtypes.i32), 0, most)
+    place = stop - 1 - var_index(t) if backwards else var_index(t)
+    row = Store(held, (), Read(rows, (place,), dtypes.i32))
 
     def loop(body: Block) -> Block:
         return block(For(t, stop, block(Alloc(held), row, body)))
@@ -169,7 +208,7 @@ class _Builder:
 
     def build(self) -> Zeros:
         buffers = (self.rows, self.next_rows, self.count, self.next_count, self.reach, self.flag)
-        return Zeros(self.start(), self.find(), self.guard(), self.update(), self.sums(), self.take(),
+        return Zeros(self.start(), self.listing(), self.guard(), self.update(), self.sums(), self.take(),
                      self.flag, buffers)  # fmt: skip
 
     def read(self, slot: int, members: list[IndexLike], rounds: list[IndexLike]) -> Expr:
@@ -196,23 +235,11 @@ class _Builder:
             body = block(For(var, extent, body))
         return body
 
-    def find(self) -> Kernel:
-        """List the rows where the next sample is not 0."""
-        k = Var("k", 0, self.extent - 1)
-        found = Buffer("found", dtypes.i32, (), space="register")
-        value = self.read(self.slots.new, [0] * len(self.members), [var_index(k)])
-        one, none = Const(1, dtypes.i32), Const(0, dtypes.i32)
-        is_zero = Apply("eq", (value, Const(0.0, F64)), dtypes.bool_)
-        more = Read(found, (), dtypes.i32) + where(is_zero, none, one)
-        place = as_index(Read(found, (), dtypes.i32), 0, self.extent - 1)
-        body = block(
-            Alloc(found), Store(found, (), none),
-            For(k, self.extent, block(Store(self.next_rows, (place,), IndexValue(var_index(k), dtypes.i32)),
-                                      Store(found, (), more))),
-            Store(self.next_count, (0,), Read(found, (), dtypes.i32)),
-        )  # fmt: skip
-        name = self.walk(self.slots.new).buffer.name
-        return kernel_of(f"find_{name}", body, (f"{self.next_rows.name} = places where {name} is not 0",))
+    def listing(self) -> Listing:
+        """The next sample's inputs that are not 0."""
+        walk = self.walk(self.slots.new)
+        (step,) = walk.rounds
+        return Listing(walk.buffer, walk.base, step, self.extent, self.next_rows, self.next_count)
 
     def guard(self) -> Kernel:
         """`flag` is set when zeros may be left out, and there are enough of them."""
@@ -236,9 +263,12 @@ class _Builder:
         return kernel_of(f"guard_{self.walk(self.slots.old).buffer.name}", body, doc)
 
     def update(self) -> Kernel:
-        """The update of weights whose input is not 0."""
+        """The update of weights whose input is not 0, from the last one on.
+
+        Sums before and behind it go forwards: what they left in the cache is used, and what this leaves.
+        """
         ((number, new),) = self.joined.segments[self.slots.segment].updates
-        row, loop = _over(self.rows, self.count)
+        row, loop = _over(self.rows, self.count, backwards=True)
         members = indices(self.members)
         store = self.nest.stored(members, self.nest.value(new, members, [row]), [row], number)
         doc = (
@@ -267,8 +297,11 @@ class _Builder:
 def _largest(name: str, value: Expr, loops: Callable[[Block], Block]) -> tuple[Block, Expr]:
     """Statements that find the largest magnitude of a value in loops, and that magnitude."""
     held = Buffer(name, dtypes.i64, (), space="register")
-    magnitude = Apply("bitcast", (value,), dtypes.i64) & Const(MAGNITUDE, dtypes.i64)
-    body = block(
-        Alloc(held), Store(held, (), Const(0, dtypes.i64)), loops(block(Reduce(held, (), "max", magnitude)))
-    )
+    larger = Reduce(held, (), "max", _magnitude(value))
+    body = block(Alloc(held), Store(held, (), Const(0, dtypes.i64)), loops(block(larger)))
     return body, Apply("bitcast", (Read(held, (), dtypes.i64),), F64)
+
+
+def _magnitude(value: Expr) -> Expr:
+    """The bits of a double without its sign."""
+    return Apply("bitcast", (value,), dtypes.i64) & Const(MAGNITUDE, dtypes.i64)
