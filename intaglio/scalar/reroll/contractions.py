@@ -187,11 +187,11 @@ class FastSum:
         result = TensorType(F64, self.domain.members)
         if found is not None and isinstance(term, Node):
             operands = tuple(map(self._operand, term.parts, (found.left, found.right)))
-            anchor = Anchor("dot", {"spec": found.spec}, operands, result, self._finish, self.taken)
+            anchor = Anchor("dot", {"spec": found.spec}, operands, result, self._finish, taken=self.taken)
         else:
             axes = tuple(range(len(members), len(members) + len(rounds)))
             operand = self._operand(term, members + rounds)
-            anchor = Anchor("sum", {"axes": axes}, (operand,), result, self._finish, self.taken)
+            anchor = Anchor("sum", {"axes": axes}, (operand,), result, self._finish, taken=self.taken)
         nest = lower_anchor(anchor, target)
         return None if nest is None or nest.scratch else _serial(nest.body)
 
