@@ -108,6 +108,14 @@ def scalar_constant(value: Value) -> Const | None:
     return Const(np.asarray(first[0]).astype(arithmetic.numpy).item(), arithmetic)
 
 
+def number_at(value: Value, index: Place) -> Const | None:
+    """The literal that an element of a constant of integers at a constant place is, else None."""
+    place = [k for k in index if isinstance(k, int)]
+    if value.source != "constant" or value.data is None or value.dtype.kind not in ("int", "uint"):
+        return None
+    return Const(int(value.data.item(*place)), value.dtype.arithmetic) if len(place) == len(index) else None
+
+
 def uniform(value: Value, is_free: Callable[[Node], bool]) -> Const | None:
     """The literal that a constant stands for, seen through free views that only repeat or rename it."""
     while value.node is not None and is_free(value.node) and value.node.op.name in _RENAMING:

@@ -136,6 +136,8 @@ class _Fuser:
         rank = node.inputs[0].type.rank
         kept = rank - len(axes)
         trailing = bool(axes) and tuple(axes) == tuple(range(kept, rank))
+        if self.join_extreme(node):
+            return
         if sliding(node) is not None:
             self.start(node, "anchor", node.outputs[0].type.rank)
             self.apart(node, "its windows read an element more than once, or leave some out")
@@ -147,6 +149,24 @@ class _Fuser:
                     self.note(node, producer.label, False, reason)
         elif not any(self.join_reduction(group, node, kept) for group in self.producers(node)):
             self.start(node, "row", kept)
+
+    def join_extreme(self, node: Node) -> bool:
+        """Let the place of a window's extreme be found together with the extreme."""
+        wanted = {"argmax": "reduce_max", "argmin": "reduce_min"}.get(node.op.name)
+        if wanted is None or not self.fusing or sliding(node) is None:
+            return False
+        for other in self.consumers[node.inputs[0]]:
+            group = self.group_of.get(other)
+            if group is None or other.op.name != wanted or group.anchor is not other:
+                continue
+            if sliding(other) is None or len(group.nodes) >= MAX_NODES:
+                continue
+            if self.keep_phases and node.phase != other.phase:
+                continue
+            self.note(node, group.label, True, "the place of the same extreme")
+            self.add(group, node)
+            return True
+        return False
 
     def producers(self, node: Node) -> list[Group]:
         """Groups whose results the node reads: anchors first, then rows with reductions, then the latest."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from intaglio.graph.ir import Node
+from collections.abc import Mapping
+
+from intaglio.graph.ir import Node, Value
 from intaglio.loop import access, recipes
 from intaglio.loop.access import Place
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
@@ -41,27 +43,42 @@ def lower_anchor(
 def _describe(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:
     """The anchor as recipes see it."""
     view = access.sliding(anchor)
+    argument = _argument_beside(lowering, anchor)
     return Anchor(
         op=anchor.op.name,
         attrs=anchor.attrs,
         operands=tuple(access.Accessor(v, lowering.resolve) for v in (view or anchor).inputs),
         result=anchor.outputs[0].type,
         finish=lambda index, acc: finish(lowering, anchor, index, acc),
+        finish_at=None
+        if argument is None
+        else lambda index, acc, at: finish(lowering, anchor, index, acc, {argument.outputs[0]: at}),
         taken=frozenset(lowering.names),
         accuracy=accuracy,
         windows=None if view is None else view.attrs,
     )
 
 
-def finish(lowering: GroupLowering, anchor: Node, index: Place, acc: Expr) -> list[Stmt]:
-    """Statements that carry an accumulated element through the fused maps into the stored arrays."""
+def _argument_beside(lowering: GroupLowering, anchor: Node) -> Node | None:
+    """The operator that wants the place of the element that the anchor chooses, if one joined it."""
+    beside = (n for n in lowering.group.nodes if n is not anchor and n.op.name in ("argmax", "argmin"))
+    return next(beside, None)
+
+
+def finish(
+    lowering: GroupLowering, anchor: Node, index: Place, acc: Expr, beside: Mapping[Value, Expr] | None = None
+) -> list[Stmt]:
+    """Statements that carry an accumulated element, and what was found `beside` it, through the fused maps
+    into the stored arrays."""
     value = anchor.outputs[0]
-    lowering.bound[value] = lambda _: acc
+    found = {value: acc, **(beside or {})}
+    lowering.bound |= {each: lambda _, e=e: e for each, e in found.items()}  # type: ignore[misc]
     rank = {node: k for k, node in enumerate(lowering.group.nodes)}
     after = [node for node in lowering.group.nodes if rank[node] > rank[anchor]]
     own = [lowering.store(value, index, acc)] if value in lowering.stored else []
     statements = [*lowering.epilogue(after, index), *own]
-    del lowering.bound[value]
+    for each in found:
+        lowering.bound.pop(each, None)
     return statements
 
 
@@ -73,8 +90,9 @@ def _plain_nest(lowering: GroupLowering, anchor: Node) -> Block:
     inner = tuple(axis_variable(len(own) + k, e) for k, e in enumerate(shape))
     term = access.term(anchor, own, inner, lowering.resolve)
     combine = anchor.op.combine or "add"
-    if combine in ("argmax", "argmin"):
-        body = _argument(lowering, anchor, own, inner, term)
+    argument = anchor if combine in ("argmax", "argmin") else _argument_beside(lowering, anchor)
+    if argument is not None:
+        body = _argument(lowering, anchor, argument, own, inner, term)
     else:
         acc = lowering.local(value, ())
         accumulate = Reduce(acc, (), combine, term, anchor.op.ordered)  # type: ignore[arg-type]
@@ -92,17 +110,22 @@ def _plain_nest(lowering: GroupLowering, anchor: Node) -> Block:
     return nest
 
 
-def _argument(lowering: GroupLowering, anchor: Node, own: Place, inner: Place, term: Expr) -> Block:
-    value, shape = anchor.outputs[0], access.extents(anchor)
+def _argument(
+    lowering: GroupLowering, anchor: Node, argument: Node, own: Place, inner: Place, term: Expr
+) -> Block:
+    """The place of an extreme, and the extreme itself where that is the anchor."""
+    value, shape = argument.outputs[0], access.extents(anchor)
     element = anchor.inputs[0].dtype.arithmetic
     best = Buffer(lowering.unique("best"), element, (), "local", "register")
     place = lowering.local(value, ())
-    update = argument_update(anchor, best, place, term, inner, shape)
+    update = argument_update(argument, best, place, term, inner, shape)
+    at: Expr = Read(place, (), place.dtype)
+    found = (at, None) if argument is anchor else (Read(best, (), element), {value: at})
     return block(
         Alloc(best),
-        Store(best, (), combine_identity(anchor.op.combine or "argmax", element)),
+        Store(best, (), combine_identity(argument.op.combine or "argmax", element)),
         Alloc(place),
         Store(place, (), combine_identity("add", place.dtype)),
         loops_over(inner, shape, block(*update), small_loops(shape)),
-        *finish(lowering, anchor, own, Read(place, (), place.dtype)),
+        *finish(lowering, anchor, own, *found),
     )

@@ -119,9 +119,9 @@ class GroupLowering:
         constant = access.uniform(value, self.fusion.free.__contains__)
         if constant is not None:
             return constant
-        if value.data is not None and value.source == "constant" and value.dtype.kind in ("int", "uint"):
-            if all(isinstance(k, int) for k in index):
-                return Const(int(value.data[index]), value.dtype.arithmetic)
+        number = access.number_at(value, index)
+        if number is not None:
+            return number
         if value in self.bound:
             self.touched.append((value, index))
             return self.bound[value](index)

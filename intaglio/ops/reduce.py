@@ -17,8 +17,9 @@ from intaglio.ops.expr import Expr
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import op
 from intaglio.shared import dtypes
+from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import ShapeError
-from intaglio.shared.index import IndexLike
+from intaglio.shared.index import IndexLike, product
 from intaglio.shared.types import TensorType
 
 Axes = tuple[int, ...]
@@ -83,20 +84,24 @@ def _needs_elements(name: str, x: TensorType, axes: Axes) -> TensorType:
 def _extreme_gradient(g: Any, x: Any, y: Any, axes: Axes, ties: str, argument: str) -> list[Any]:
     """To the elements that equal the extreme in equal parts, or only to the first of them."""
     if ties == "first":
-        place = keepdims(apply(argument, x, axes=axes), x, axes)
-        return [masked(apply("eq", place, flat_places(x, axes)), keepdims(g, x, axes))]
+        count = product(tuple(type_of(x).shape[k] for k in axes))
+        narrow = dtypes.u8 if isinstance(count, int) and count <= 256 else dtypes.i64
+        place = apply("cast", apply(argument, x, axes=axes), dtype=narrow)
+        numbers = apply("broadcast", flat_places(x, axes, narrow), shape=type_of(x).shape)
+        hit = apply("eq", keepdims(place, x, axes), numbers)
+        return [masked(hit, keepdims(g, x, axes))]
     hit = apply("eq", x, keepdims(y, x, axes))
     count = apply("sum", apply("cast", hit, dtype=type_of(x).dtype), axes=axes)
     return [masked(hit, keepdims(apply("div", g, count), x, axes))]
 
 
-def flat_places(x: Any, axes: Axes) -> Any:
-    """Row-major position of every element of x within the given axes, as an i64 tensor."""
-    shape = type_of(x).shape
+def flat_places(x: Any, axes: Axes, dtype: DType = dtypes.i64) -> Any:
+    """Row-major position of every element of x within the given axes; the others are of extent 1."""
+    shape = tuple(extent if k in axes else 1 for k, extent in enumerate(type_of(x).shape))
     total: Any = None
     stride: IndexLike = 1
     for axis in reversed(axes):
-        along = apply("mul", iota_like(x, shape, axis), stride)
+        along = apply("mul", iota_like(x, shape, axis, dtype), stride)
         total = along if total is None else apply("add", total, along)
         stride = stride * shape[axis]
     return total

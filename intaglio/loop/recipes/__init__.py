@@ -5,6 +5,8 @@ from __future__ import annotations
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand
 from intaglio.loop.recipes.contraction import lower_dot, lower_reduction
 from intaglio.loop.recipes.convolution import lower_convolution
+from intaglio.loop.recipes.extremes import lower_extremes
+from intaglio.loop.recipes.folds import lower_fold
 from intaglio.loop.recipes.pooling import lower_pooling
 from intaglio.loop.recipes.weights import lower_weights
 from intaglio.ops.registry import lookup
@@ -25,8 +27,12 @@ def _nest(anchor: Anchor, target: Target) -> Nest | None:
     op = lookup(anchor.op)
     if 0 in anchor.result.shape or any(0 in operand.type.shape for operand in anchor.operands):
         return None
+    if anchor.finish_at is not None:
+        return lower_extremes(anchor)
     if anchor.windows is not None:
         return lower_pooling(anchor, target)
+    if op.name == "fold":
+        return lower_fold(anchor)
     if op.name == "dot":
         return lower_dot(anchor, target)
     if op.name in ("conv", "conv_dx"):

@@ -17,6 +17,7 @@ from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Buffer, Combine, Stmt, Store, walk
 from intaglio.ops.expr import Const, Expr
 from intaglio.ops.registry import lookup
+from intaglio.shared import dtypes
 from intaglio.shared.dtypes import DType
 from intaglio.shared.index import IndexLike, variable
 from intaglio.shared.types import TensorType
@@ -50,7 +51,8 @@ class Anchor:
     """One reduction (contraction, convolution, sum, ...) and what follows each of its results.
 
     `finish(index, value)` stores the reduced value of the result's element at `index` through the fused
-    epilogue; it may give several stores. A reduction over sliding windows has the attributes of the windows
+    epilogue; it may give several stores. An extreme whose place is wanted too has `finish_at(index, value,
+    place)` besides. A reduction over sliding windows has the attributes of the windows
     (those of `unfold`), and what they slide over as its operand. `taken` are names that local buffers and
     variables must not have.
     """
@@ -63,6 +65,7 @@ class Anchor:
     taken: frozenset[str] = frozenset()
     accuracy: Accuracy = "standard"
     windows: Mapping[str, Any] | None = None
+    finish_at: Callable[[Place, Expr, Expr], list[Stmt]] | None = None
 
     @property
     def combine(self) -> Combine:
@@ -95,7 +98,11 @@ class Anchor:
                 x[tuple(variable(f"i{k}", extent) for k, extent in enumerate(x.type.shape))]
             )
         }
-        for statement in walk(Block(tuple(self.finish(index, Const(0, self.dtype))))):
+        zero = Const(0, self.dtype)
+        after = (
+            self.finish_at(index, zero, Const(0, dtypes.i64)) if self.finish_at else self.finish(index, zero)
+        )
+        for statement in walk(Block(tuple(after))):
             found |= {read.source for read in places.statement_reads(statement)}
             if isinstance(statement, (Store, Alloc)):
                 found.add(statement.buffer)

@@ -45,6 +45,8 @@ def lower_pooling(anchor: Anchor, target: Target) -> Nest | None:
             strict=True,
         )
     )
+    if all(w.kernel <= w.stride and w.dilation == 1 and not w.pads for w in windows):
+        return None  # every element is read once
     *outer, last = windows
     if len(windows) > len(TAPS) or (any(w.pads for w in windows) and attrs["value"] != neutral):
         return None

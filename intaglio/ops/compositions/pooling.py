@@ -28,6 +28,8 @@ from intaglio.ops.operators import power
 from intaglio.ops.registry import prim
 from intaglio.shared.errors import ArgumentError, ShapeError
 
+MOST_SIDE_BY_SIDE = 4  # elements along an axis of windows that a sliding view serves better than a reshape
+
 
 def _places(
     size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool
@@ -86,7 +88,10 @@ class _Windows:
 
     def of(self, x: Any, value: float) -> Any:
         """The windows as `[n, c, *places, *kernel]`, `value` outside of x."""
-        disjoint = self.fixed and self.strides == self.kernel and all(low == 0 for low, _ in self.padding)
+        wide = max(self.kernel) > MOST_SIDE_BY_SIDE
+        disjoint = (
+            wide and self.fixed and self.strides == self.kernel and all(low == 0 for low, _ in self.padding)
+        )
         if disjoint and set(self.dilations) == {1} and all(high <= 0 for _, high in self.padding):
             return self._disjoint(x)
         return prim.unfold(
