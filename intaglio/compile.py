@@ -40,7 +40,7 @@ from intaglio.shared.errors import ArgumentError, UnsupportedError, VerifyError
 from intaglio.shared.settings import debug, default_threads, verify_passes
 from intaglio.shared.target import Target
 
-PASS_LEVELS = {**{one.name: one.level for one in PASSES}, "FuseOps": 1, "AlterOpLayout": 3}
+PASS_LEVELS = {**{one.name: one.level for one in PASSES}, "FuseOps": 1, "AlterOpLayout": 3, "FuseChains": 3}
 """The passes that settings select by name, with the level each runs from."""
 
 
@@ -140,6 +140,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
         keep_phases=settings.keep_phases,
         fusing=settings.runs("FuseOps"),
         layouting=settings.runs("AlterOpLayout"),
+        chaining=settings.runs("FuseChains"),
         accuracy=settings.accuracy,
         plain=kernel_names(settings.schedules),
     )

@@ -153,6 +153,7 @@ def survey(graph: Graph, target: Target, settings: Settings) -> list[_Candidates
             keep_phases=settings.keep_phases,
             fusing=settings.runs("FuseOps"),
             layouting=settings.runs("AlterOpLayout"),
+            chaining=settings.runs("FuseChains"),
             accuracy=settings.accuracy,
         )
         most = min(MOST_PLANS, max((len(names) for names in view.offered.values()), default=0))

@@ -33,16 +33,24 @@ SWEEPS = 8
 def choose_layouts(fusion: Fusion, target: Target) -> dict[Value, Order]:
     """The images to store with channels last, and the order of their axes."""
     convolutions = [g for g in fusion.groups if g.anchor is not None and g.anchor.op.name == "conv"]
-    if target.lanes(4) < 4 or not any(_is_depthwise(g.anchor) for g in convolutions if g.anchor):
+    if target.lanes(4) < 4 or not any(is_depthwise(g.anchor) for g in convolutions if g.anchor):
         return {}
     model = _Model(fusion, target)
     last = model.best()
     return {value: channels_last(value.type.rank) for value, chosen in last.items() if chosen}
 
 
-def _is_depthwise(node: Node) -> bool:
+def is_depthwise(node: Node) -> bool:
+    """Whether a convolution takes each channel by itself."""
     groups = node.attrs["groups"]
     return bool(groups > 1 and groups == node.inputs[1].shape[0] == node.inputs[0].shape[1])
+
+
+def is_pointwise(node: Node) -> bool:
+    """Whether a convolution is a product of channels, place by place."""
+    kernel, attrs = node.inputs[1].shape[2:], node.attrs
+    once = all(k == 1 for k in (*kernel, *attrs["strides"], attrs["groups"]))
+    return once and not any(p for pair in attrs["padding"] for p in pair)
 
 
 @dataclass
@@ -139,14 +147,13 @@ class _Model:
         dense = batch * outs * ins * places * taps / lanes
         turn = TURN * batch * (outs * places if source else ins * groups * prod(_ints(image[2:])))
         turn = 0.0 if source == out else turn
-        if _is_depthwise(node):
+        if is_depthwise(node):
             if source and out:
                 return 1.3 * dense + batch * LINE * places * outs / lanes / min(8, _ints(result)[-1])
             return batch * outs * (1.3 * taps * places / lanes + 2 * places + PLANE) + turn
         if groups > 1:
             return 2 * dense + (SCATTERED * batch * outs * places if source or out else 0.0)
-        simple = taps == 1 and set(node.attrs["strides"]) == {1}
-        if simple:
+        if is_pointwise(node):
             tiles = (batch * places, outs) if out else (outs, places)
             times = 1 if out else batch
             return times * best_tile(*tiles, ins, lanes, self.target)[2] + turn * (0.2 if out else 0.5)

@@ -7,16 +7,19 @@ copied at the end of the call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop import lower_control, lower_opaque
 from intaglio.loop.access import Order, ordered
+from intaglio.loop.chains import Chain, find_chains
 from intaglio.loop.fuse import fuse
 from intaglio.loop.groups import Decision, Fusion, Group
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.layout import choose_layouts
 from intaglio.loop.lower_anchor import lower_anchor
+from intaglio.loop.lower_chain import ChainLowering
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
@@ -26,6 +29,7 @@ from intaglio.loop.places import buffers_of
 from intaglio.loop.recipes.anchor import Accuracy
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
+from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.index import Index, Var, upper
 from intaglio.shared.regions import Region
 from intaglio.shared.target import Target
@@ -42,6 +46,7 @@ class Lowering:
     keep_phases: bool = False
     fusing: bool = True
     layouting: bool = True
+    chaining: bool = True
     accuracy: Accuracy = "standard"
     plain: frozenset[str] = frozenset()
     layouts: dict[Value, Order] = field(default_factory=dict)
@@ -80,9 +85,12 @@ class Lowering:
         `outputs` maps values to the arrays they must end in, besides the graph's own updates.
         """
         fusion = fuse(graph, keep_phases=self.keep_phases, fusing=self.fusing)
-        self.decisions += fusion.decisions
         if self.layouting:
             self.layouts |= choose_layouts(fusion, self.target)
+        chains = find_chains(fusion, self.layouts, self.target) if self.chaining else []
+        ends = {chain.groups[-1]: chain for chain in chains}
+        inside = {group for chain in chains for group in chain.groups[:-1]}
+        self.decisions += fusion.decisions
         for value, state in fusion.in_place.items():
             self.places[value] = self.places[state]
         first, last = self.assign_outputs(graph, fusion, outputs)
@@ -90,8 +98,11 @@ class Lowering:
         statements["forward"] += first
         reached = 0
         for group in fusion.groups:
+            if group in inside:
+                continue
             reached = max(reached, *(PHASES.index(node.phase) for node in group.nodes))
-            statements[PHASES[reached]] += self.group(group, fusion)
+            made = self.chain(ends[group], fusion) if group in ends else self.group(group, fusion)
+            statements[PHASES[reached]] += made
         statements[PHASES[reached]] += last
         return statements
 
@@ -161,11 +172,24 @@ class Lowering:
             body, notes, extra = lower_anchor(lowering, self.target, self.accuracy, plain)
         else:
             body = tidy(lower_rows(lowering, self.target))
-        return [self.finish_kernel(group, lowering, body, notes, extra)]
+        return [self.finish_kernel((group,), lowering, body, notes, extra)]
+
+    def chain(self, chain: Chain, fusion: Fusion) -> list[Stmt]:
+        """The statements that run a chain: one kernel, or one for each group where a recipe does not fit."""
+        first = GroupLowering(chain.groups[0], fusion, self.place, set(), layouts=self.layouts)
+        lowerings = [
+            replace(first, group=group, stored=fusion.stored_outside(group), bound={}, touched=[])
+            for group in chain.groups
+        ]
+        try:
+            nest = ChainLowering(chain, lowerings, self.target, self.accuracy).lower()
+        except UnsupportedError:
+            return [s for group in chain.groups for s in self.group(group, fusion)]
+        return [self.finish_kernel(chain.groups, first, nest.body, nest.notes, nest.scratch)]
 
     def finish_kernel(
         self,
-        group: Group,
+        groups: Sequence[Group],
         lowering: GroupLowering,
         body: Block,
         notes: tuple[str, ...],
@@ -182,12 +206,12 @@ class Lowering:
         params = (*(buffer for buffer, _ in pairs), *extra)
         moved = sum((upper(b.size) or 0) * b.dtype.size for b in params if b not in scratch)
         kernel = Kernel(
-            self.unique(kernel_name(group)),
+            self.unique("_".join(map(kernel_name, groups))),
             params,
             (*lowering.written, *scratch),
             body,
-            describe(group),
-            flops=total_work(group) or 0,
+            tuple(line for group in groups for line in describe(group)),
+            flops=sum(total_work(group) or 0 for group in groups),
             bytes=moved,
             schedule=notes,
         )
@@ -245,6 +269,7 @@ def lower(
     keep_phases: bool = False,
     fusing: bool = True,
     layouting: bool = True,
+    chaining: bool = True,
     accuracy: Accuracy = "standard",
     plain: frozenset[str] = frozenset(),
 ) -> tuple[Program, list[Decision]]:
@@ -254,11 +279,12 @@ def lower(
         keep_phases: forward, backward and update become separate parts of the driver.
         fusing: False gives every operator a kernel of its own.
         layouting: False stores every array as its type says, the last axis fastest.
+        chaining: False gives every convolution a kernel of its own.
         accuracy: which formulas recipes may use.
         plain: names of kernels that get plain nests, for schedules to start from.
     """
     program = Program(identifier(graph.name))
-    lowering = Lowering(program, target, keep_phases, fusing, layouting, accuracy, plain)
+    lowering = Lowering(program, target, keep_phases, fusing, layouting, chaining, accuracy, plain)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),

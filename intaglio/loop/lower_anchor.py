@@ -34,13 +34,13 @@ def lower_anchor(
     """
     anchor = lowering.group.anchor
     assert anchor is not None
-    nest = None if plain else recipes.lower_anchor(_describe(lowering, anchor, accuracy), target)
+    nest = None if plain else recipes.lower_anchor(describe_anchor(lowering, anchor, accuracy), target)
     if nest is not None:
         return nest.body, nest.notes, nest.scratch
     return tidy(_plain_nest(lowering, anchor)), ("plain nest",), ()
 
 
-def _describe(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:
+def describe_anchor(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:
     """The anchor as recipes see it."""
     view = access.sliding(anchor)
     argument = _argument_beside(lowering, anchor)

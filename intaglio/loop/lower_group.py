@@ -70,7 +70,8 @@ def small_loops(shape: Place) -> LoopKind:
 
 @dataclass
 class GroupLowering:
-    """What the lowering of one group knows; `place_of` gives the array of a stored value."""
+    """What the lowering of one group knows; `place_of` gives the array of a stored value, `kept` the part of
+    a scratch array that holds a value between the members of a chain."""
 
     group: Group
     fusion: Fusion
@@ -83,6 +84,7 @@ class GroupLowering:
     touched: list[tuple[Value, Place]] = field(default_factory=list)
     flat: bool = False
     layouts: Mapping[Value, Order] = field(default_factory=dict)
+    kept: dict[Value, Callable[[Place], tuple[Buffer, Place]]] = field(default_factory=dict)
 
     @property
     def members(self) -> set[Node]:
@@ -103,6 +105,8 @@ class GroupLowering:
 
     def at(self, value: Value, index: Place) -> tuple[Buffer, Place]:
         """The array of a stored value and where the element at `index` lies in it."""
+        if value in self.kept:
+            return self.kept[value](index)
         order = None if self.flat else self.layouts.get(value)
         if order is None:
             return self.param(value, value.shape), index
@@ -110,7 +114,7 @@ class GroupLowering:
 
     def output(self, value: Value) -> Buffer:
         buffer, _ = self.at(value, value.shape)
-        if buffer not in self.written:
+        if buffer not in self.written and value not in self.kept:
             self.written.append(buffer)
         return buffer
 

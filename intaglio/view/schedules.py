@@ -26,6 +26,7 @@ def show_schedule(graph: Graph, kernel: str, steps: str, settings: Settings) -> 
         keep_phases=settings.keep_phases,
         fusing=settings.runs("FuseOps"),
         layouting=settings.runs("AlterOpLayout"),
+        chaining=settings.runs("FuseChains"),
         accuracy=settings.accuracy,
         plain=kernel_names({kernel: steps}),
     )

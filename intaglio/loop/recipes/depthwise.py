@@ -88,11 +88,13 @@ class DepthwiseTiles:
         for window in g.windows:
             work *= window.out
         independent = {names["n"], *(names[axis] for axis in SPATIAL)}
-        note = (
-            f"{self.target.lanes(self.anchor.dtype.size)} lanes along channels, "
-            f"tiles of up to {self.places} places in registers"
-        )
-        return Nest(parallel([*self.packed(), *body], work, independent), (note,), (self.weights,))
+        return Nest(parallel([*self.packed(), *body], work, independent), (self.note,), (self.weights,))
+
+    @property
+    def note(self) -> str:
+        """How it runs, in short."""
+        lanes_ = self.target.lanes(self.anchor.dtype.size)
+        return f"{lanes_} lanes along channels, tiles of up to {self.places} places in registers"
 
     def packed(self) -> list[Stmt]:
         """Taps with their channels side by side, copied when they are known at run time only."""
