@@ -28,6 +28,7 @@ from intaglio.loop.access import (
     scalar_constant,
     sliding,
 )
+from intaglio.loop.fuse_rows import merge_rows
 from intaglio.loop.groups import Decision, Fusion, Group, execution_order
 from intaglio.shared.index import product, upper
 
@@ -40,7 +41,9 @@ SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
 
 
 @dataclass
-class _Fuser:
+class Fuser:
+    """Groups under construction."""
+
     graph: Graph
     keep_phases: bool
     fusing: bool
@@ -66,6 +69,8 @@ class _Fuser:
         for node in self.graph.nodes:
             if node not in self.free:
                 self.place(node)
+        if self.fusing:
+            merge_rows(self, MAX_NODES)
         in_place = {
             value: state for state, value in self.graph.updates if self.updates_in_place(state, value)
         }
@@ -311,16 +316,22 @@ class _Fuser:
             return f"{group.nodes[0].phase} is a phase of its own"
         if len(group.nodes) + len(other.nodes) > MAX_NODES:
             return f"together they have more than {MAX_NODES} operators"
+        self.take(group, other, because)
+        return ""
+
+    def take(self, group: Group, other: Group, because: str) -> None:
+        """Move all nodes of another group into one; who needed the other needs that one now."""
         for member in other.nodes:
             self.group_of[member] = group
         group.nodes[:0] = other.nodes
-        mark = 1 << other.number
         del self.groups[other.number]
-        self.grow(group, other.ancestors)
+        own, gone = 1 << group.number, 1 << other.number
+        bits = group.ancestors | other.ancestors | own
         for each in self.groups.values():
-            each.ancestors &= ~mark
+            if each is group or each.ancestors & (own | gone):
+                each.ancestors = (each.ancestors | bits) & ~gone
+        group.ancestors &= ~own
         self.note(other.nodes[-1], group.label, True, because)
-        return ""
 
     def updates_in_place(self, state: Value, value: Value) -> bool:
         """Whether a state's new value may be written over the old one: its kernel reads the old one
@@ -365,4 +376,4 @@ def fuse(graph: Graph, *, keep_phases: bool = False, fusing: bool = True) -> Fus
         keep_phases: keep forward, backward and update apart, for programs that call them one by one.
         fusing: False gives every operator a kernel of its own; views still live inside their readers.
     """
-    return _Fuser(graph, keep_phases, fusing).run()
+    return Fuser(graph, keep_phases, fusing).run()

@@ -201,6 +201,9 @@ class GroupLowering:
         kept = [node for node in members if self.keeps(node)]
         for node in kept:
             value = node.outputs[0]
+            if node.op.name == "concat" and value.shape != self.group.shape:
+                stores += self.side_by_side(node, index)
+                continue
             expression = self.resolve(value, index)
             if self.uses(value) or len(kept) > 1:
                 scalar = self.local(value, ())
@@ -212,6 +215,16 @@ class GroupLowering:
         for node in kept:
             self.bound.pop(node.outputs[0], None)
         return statements + stores
+
+    def side_by_side(self, node: Node, index: Place) -> list[Stmt]:
+        """Store an element of each part of a concatenation whose parts the group goes over."""
+        axis, start = node.attrs["axis"], 0
+        stores: list[Stmt] = []
+        for part in node.inputs:
+            place = (*index[:axis], index[axis] + start, *index[axis + 1 :])
+            stores.append(self.store(node.outputs[0], place, self.resolve(part, index)))
+            start = start + part.shape[axis]
+        return stores
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from generate import assert_same, random_graph, random_inputs
 
-from intaglio.graph.ir import Graph
+from intaglio.graph.ir import Graph, Value
 from intaglio.graph.passes import PASSES, Pass
 from intaglio.graph.passes.canonicalize import canonicalize_ops
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
@@ -28,6 +28,12 @@ DISTINCT = list({one.name: one for one in PASSES}.values())
 
 def names(graph: Graph) -> list[str]:
     return [node.op.name for node in graph.nodes]
+
+
+def operands_of(graph: Graph, op: str) -> list[str]:
+    """The names of what the one operator of a kind reads."""
+    (node,) = (node for node in graph.nodes if node.op.name == op)
+    return [value.name for value in node.inputs]
 
 
 @pytest.mark.parametrize("one", DISTINCT, ids=lambda one: one.name)
@@ -186,6 +192,25 @@ def test_a_sum_over_a_one_hot_row_reads_one_element(axis: int) -> None:
     rng = np.random.default_rng(0)
     inputs = [rng.standard_normal(x.shape, np.float32), rng.integers(-2, 7, places)]
     assert_same(graph, after, inputs, ulps=4)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_sum_of_parts_in_places_of_their_own_is_a_concatenation(axis: int) -> None:
+    graph = Graph()
+    parts = [graph.input(TensorType(f32, (3, 3)), name) for name in "abc"]
+
+    def padded(part: int, before: int, value: float = 0.0) -> Value:
+        grown = tuple((before, 6 - before) if k == axis else (0, 0) for k in (0, 1))
+        return prim.pad(parts[part], padding=grown, mode="constant", value=value)
+
+    whole = padded(0, 6) + (padded(1, 0) + padded(2, 3))
+    overlapping = padded(0, 6) + padded(1, 0) + padded(2, 2)
+    shifted = padded(0, 6) + padded(1, 0) + padded(2, 3, value=1.0)
+    graph.set_outputs([whole, overlapping, shifted, padded(0, 6) + padded(1, 0)])
+    after = dead_code(simplify_reductions(graph))
+    assert names(after).count("concat") == 1
+    assert operands_of(after, "concat") == ["b", "c", "a"]
+    assert_same(graph, after, random_inputs(graph, 0, awkward=False), ulps=0)
 
 
 def test_an_elementwise_product_stays_a_reduction() -> None:

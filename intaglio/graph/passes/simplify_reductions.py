@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.passes.one_hot import one_hot_sum
+from intaglio.graph.passes.padded_sum import padded_sum
 from intaglio.graph.rewrite import Build, Counts, exhaust
 from intaglio.graph.rules import Rule, RuleSet
 from intaglio.ops.registry import REGISTRY
@@ -73,7 +74,7 @@ RULES = RuleSet(
 
 def simplify_reductions(graph: Graph) -> Graph:
     """The graph with simpler reductions; the graph itself when there is nothing to simplify."""
-    return exhaust(graph, [RULES.find, one_hot_sum, _sum_of_products])
+    return exhaust(graph, [RULES.find, one_hot_sum, padded_sum, _sum_of_products])
 
 
 def _sum_of_products(node: Node, operands: Sequence[Value], counts: Counts) -> Build | None:
