@@ -15,16 +15,16 @@ from rich.table import Table
 from intaglio.command_options import Inputs, Model, OptLevel, Tuning, console, printable
 from intaglio.compile import Settings, compile_graph
 from intaglio.loading import gather_inputs, load_model
+from intaglio.view.peer import RUNTIMES
 
+OTHERS = [name for name in RUNTIMES if name != "intaglio"]
 Rounds = Annotated[int, typer.Option(help="Samples to take.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 
 
 def bench(
     model: Model,
-    vs: Annotated[
-        str, typer.Option(help="Runtimes to compare with: onnxruntime,openvino,mnn,torch,torch-compile.")
-    ] = "",
+    vs: Annotated[str, typer.Option(help=f"Runtimes to compare with: {','.join(OTHERS)}.")] = "",
     threads: Annotated[str, typer.Option(help="Numbers of threads, as 1,2.")] = "1",
     inputs: Inputs = None,
     rounds: Rounds = 10,

@@ -102,8 +102,9 @@ def _compare(
 
 def _missing(name: str, path: str | None) -> str:
     """Why a runtime cannot be asked; nothing when it can."""
-    if name in MODULES and importlib.util.find_spec(MODULES[name]) is None:
-        return f"not installed: pip install {MODULES[name]}"
+    module, package = MODULES.get(name, ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        return f"not installed: pip install {package}"
     if path is None:
         return "it runs ONNX files, and this model is neither one nor a PyTorch module"
     return ""

@@ -46,6 +46,24 @@ def test_onnx_runtime_beside_ours(tmp_path: Path) -> None:
     assert "PyTorch" in torch["failure"]
 
 
+def test_runtimes_that_convert_pytorch_modules(tmp_path: Path) -> None:
+    """Those of them that are installed; they are no requirement of the tests."""
+    pytest.importorskip("torch")
+    names = ("mnn", "ncnn", "litert", "executorch", "iree")
+    installed = [name for name in names if not bench._missing(name, "model.onnx")]
+    if not installed:
+        pytest.skip(f"none of {', '.join(names)} is installed")
+    code = """import torch
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Tanh())
+example_inputs = (torch.zeros(1, 16),)
+"""
+    (tmp_path / "net.py").write_text(code)
+    x = np.random.default_rng(0).standard_normal((1, 16)).astype(np.float32)
+    (run,) = bench.bench(f"{tmp_path / 'net.py'}:model", [x], against=installed, rounds=1)
+    assert {peer.name: peer.failure for peer in run.peers} == dict.fromkeys(["intaglio", *installed], "")
+
+
 def test_ratios_are_of_the_same_round() -> None:
     a = scripted("a", PEER + "    print([1, 2, 40][k], flush=True)")
     b = scripted("b", PEER + "    print([3, 6, 80][k], flush=True)")
@@ -81,5 +99,6 @@ def test_what_cannot_be_asked_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else object())
     assert "pip install openvino" in bench._missing("openvino", "model.onnx")
     assert "ONNX" in bench._missing("onnxruntime", None)
+    assert set(bench.MODULES) == {*bench.RUNTIMES} - {"intaglio"}
     result = CliRunner().invoke(app, ["bench", "model.intaglio", "--vs", "tensorrt"])
     assert result.exit_code != 0
