@@ -16,7 +16,7 @@ from intaglio.scalar.engines import Build, Engine, Interpreted, Role, Straight
 from intaglio.scalar.interpret import Interpreter
 from intaglio.scalar.report import Report
 from intaglio.scalar.rerolled import Rerolled
-from intaglio.scalar.samples import Samples, Values
+from intaglio.scalar.samples import Samples, Values, as_numbers
 from intaglio.scalar.sweeps import Array
 from intaglio.scalar.trainer import Trainer
 from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError
@@ -236,7 +236,7 @@ class Program:
         data = [self.engine.data("parameter", place) if row >= 0 else 0.0 for place, row in enumerate(rows)]
         interpreter.set(rows, data)
         interpreter.forward()
-        if len(rows):
+        if rows or getattr(self.engine, "input_gradients", True):
             interpreter.backward()
 
     def _role(self, value: Any) -> tuple[Role, int]:
@@ -300,12 +300,7 @@ def _as_rate(lr: Any) -> float:
 
 
 def _as_values(values: Any, count: int) -> Array:
-    try:
-        array = np.asarray(values)
-        if array.dtype != np.float64:
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DTypeError(f"inputs must be numbers: {error}") from error
+    array = as_numbers(values)
     if array.size != count:
         raise ShapeError(f"the program has {count} inputs but {array.size} values were given")
     return array.reshape(-1)

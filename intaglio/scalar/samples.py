@@ -7,6 +7,7 @@ number of a class. Nothing is converted beforehand; a compiled program reads the
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -98,13 +99,25 @@ class Samples:
 def _source(block: Any) -> Source:
     if isinstance(block, Lookup):
         return _coded(block)
+    return Source(_rows(as_numbers(block, READABLE)), None)
+
+
+def as_numbers(values: Any, readable: Collection[str] = ("float64",)) -> Array:
+    """An array of doubles, or of one of these types.
+
+    Text, None and complex numbers, which NumPy would convert, are refused.
+    """
     try:
-        data = np.asarray(block)
-        if data.dtype.name not in READABLE:
-            data = data.astype(np.float64)
+        array = np.asarray(values)
+        none = array.dtype.kind == "O" and any(v is None for v in array.flat)
+        numeric = array.dtype.kind not in "USmMc" and not none
+        read = not numeric or array.dtype.name in readable
+        converted = array if read else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DTypeError(f"inputs must be numbers: {error}") from error
-    return Source(_rows(data), None)
+    if not numeric:
+        raise DTypeError(f"inputs must be numbers, not {'None' if none else array.dtype}")
+    return converted
 
 
 def _coded(block: Lookup) -> Source:

@@ -225,8 +225,11 @@ def test_wrong_calls(engine: str) -> None:
     program = scalar.compile(a * w, [a], [w], **ENGINES[engine])
     with pytest.raises(ShapeError, match="has 1 inputs but 2 values were given"):
         program.step([1.0, 2.0], 0.1)
-    with pytest.raises(DTypeError, match="inputs must be numbers"):
-        program.step(["x"], 0.1)
+    for wrong in (["x"], ["1.5"], None, [None], [1j], np.array(["2020-01-01"], "M8[D]")):
+        with pytest.raises(DTypeError, match="inputs must be numbers"):
+            program.step(wrong, 0.1)
+        with pytest.raises(DTypeError, match="inputs must be numbers"):
+            program.train([wrong], 0.1)
     with pytest.raises(DTypeError, match="the learning rate is 'x', which is no number"):
         program.step([1.0], "x")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="no gradients yet"):
@@ -245,3 +248,12 @@ def test_wrong_calls(engine: str) -> None:
     program.set_input([5.0])
     with pytest.raises(ArgumentError, match="no gradients yet"):
         program.grad(w)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_gradients_of_inputs_raise_where_there_are_no_parameters(engine: str) -> None:
+    a = Value(1.0)
+    program = scalar.compile((a * 1.0) ** 0.5, [a], **ENGINES[engine])
+    assert program.step([4.0], 0.1) == 2.0
+    with pytest.raises(ZeroDivisionError):
+        program.step([0.0], 0.1)
