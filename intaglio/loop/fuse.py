@@ -28,11 +28,11 @@ from intaglio.loop.access import (
     scalar_constant,
     sliding,
 )
+from intaglio.loop.codes import HEAVY, codes
 from intaglio.loop.fuse_rows import merge_rows
 from intaglio.loop.groups import Decision, Fusion, Group, execution_order
 from intaglio.shared.index import product, upper
 
-HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
 MAX_NODES = 64
 OFF = "FuseOps does not run"
 TILED = "makes its result in tiles, and the reduction needs whole rows"
@@ -95,6 +95,8 @@ class Fuser:
                     if value.node in self.free and not reads_plainly(value, self.free.__contains__):
                         self.free.discard(value.node)
                         self.note(value.node, "its reader", False, f"{node.op.name} reads it many times")
+        if self.fusing:
+            self.free |= codes(graph, self.free, self.needed, self.consumers)
 
     def cheap_repeats(self) -> set[Node]:
         """Maps so cheap that each reader repeats them rather than load them: one operation on arrays that
@@ -296,10 +298,22 @@ class Fuser:
             if other is group or other.kind != "row" or other.has_reduction:
                 continue
             inside = self.inside(other)
-            if other.shape == node.outputs[0].shape and is_local(
-                self.places[node], inside.__contains__, own, len(own)
+            if (
+                other.shape == node.outputs[0].shape
+                and is_local(self.places[node], inside.__contains__, own, len(own))
+                and self.stays_in_rows(group, other)
             ):
                 self.absorb(group, other, "same elements, no other reader")
+
+    def stays_in_rows(self, group: Group, other: Group) -> bool:
+        """Whether everything in a group but its anchor reads another's results in its own row only."""
+        inside = self.inside(other).__contains__
+        for member in group.nodes:
+            own = output_variables(member.outputs[0])
+            rows = min(group.rows, len(own)) if group.has_reduction else len(own)
+            if member is not group.anchor and not is_local(self.places[member], inside, own, rows):
+                return False
+        return True
 
     def absorb(self, group: Group, other: Group, because: str) -> str:
         """Move all nodes of an elementwise group into its only reader, where they are computed in place.

@@ -15,8 +15,10 @@ from math import prod
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Order, channels_last
+from intaglio.loop.codes import stored_code
 from intaglio.loop.groups import Fusion, Group
 from intaglio.loop.recipes.tiles import best_tile
+from intaglio.shared import dtypes
 from intaglio.shared.index import upper
 from intaglio.shared.target import Target
 
@@ -33,11 +35,16 @@ SWEEPS = 8
 def choose_layouts(fusion: Fusion, target: Target) -> dict[Value, Order]:
     """The images to store with channels last, and the order of their axes."""
     convolutions = [g for g in fusion.groups if g.anchor is not None and g.anchor.op.name == "conv"]
-    if target.lanes(4) < 4 or not any(is_depthwise(g.anchor) for g in convolutions if g.anchor):
+    pays = any(is_depthwise(g.anchor) or _is_integer(g.anchor) for g in convolutions if g.anchor)
+    if target.lanes(4) < 4 or not pays:
         return {}
     model = _Model(fusion, target)
     last = model.best()
     return {value: channels_last(value.type.rank) for value, chosen in last.items() if chosen}
+
+
+def _is_integer(node: Node) -> bool:
+    return node.outputs[0].dtype == dtypes.i32
 
 
 def is_depthwise(node: Node) -> bool:
@@ -75,7 +82,7 @@ class _Model:
     def is_free(self, group: Group, value: Value) -> bool:
         """Whether an image may be stored either way: nobody outside sees it, and all who use it can tell."""
         fusion = self.fusion
-        if value in fusion.needed or value.type.rank < 3 or not value.dtype.is_float:
+        if value in fusion.needed or value.type.rank < 3 or value.dtype.kind == "bool":
             return False
         if value in fusion.in_place or not all(isinstance(e, int) for e in value.shape[1:]):
             return False
@@ -126,9 +133,10 @@ class _Model:
         out = any(last[v] for v in written)
         cycles = sum(TURN * _size(v) for v in written if last[v] != out)
         if anchor is not None and anchor.op.name == "conv":
-            source = anchor.inputs[0]
+            source = stored_code(anchor.inputs[0], self.fusion.free)
             cycles += self.convolution(anchor, last.get(source, False), out)
-            return cycles + sum(TURN * _size(v) for v in read if v is not source and last[v] != out)
+            apart = SCATTERED if _is_integer(anchor) else TURN
+            return cycles + sum(apart * _size(v) for v in read if v is not source and last[v] != out)
         if anchor is not None and access.sliding(anchor) is not None:
             taps = prod(anchor.inputs[0].node.attrs["kernel"]) if anchor.inputs[0].node else 1
             turned = out or any(last[v] for v in read)
@@ -151,6 +159,10 @@ class _Model:
             if source and out:
                 return 1.3 * dense + batch * LINE * places * outs / lanes / min(8, _ints(result)[-1])
             return batch * outs * (1.3 * taps * places / lanes + 2 * places + PLANE) + turn
+        if _is_integer(node):
+            copied = 0.0 if source and taps == 1 else TURN * batch * ins * groups * prod(_ints(image[2:]))
+            turned = 0.0 if out else TURN * batch * outs * places
+            return dense / 4 + copied * (0.2 if source else 1) + turned
         if groups > 1:
             return 2 * dense + (SCATTERED * batch * outs * places if source or out else 0.0)
         if is_pointwise(node):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access, recipes
 from intaglio.loop.access import Place
+from intaglio.loop.codes import Codes
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
 from intaglio.loop.lower_group import (
     GroupLowering,
@@ -47,7 +48,7 @@ def describe_anchor(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -
     return Anchor(
         op=anchor.op.name,
         attrs=anchor.attrs,
-        operands=tuple(access.Accessor(v, lowering.resolve) for v in (view or anchor).inputs),
+        operands=tuple(Codes(v, lowering.resolve) for v in (view or anchor).inputs),
         result=anchor.outputs[0].type,
         finish=lambda index, acc: finish(lowering, anchor, index, acc),
         finish_at=None

@@ -8,6 +8,7 @@ from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Block, Comment, For, If, Prefetch, Reduce, Stmt, Store
 from intaglio.native import emit_functions as functions
 from intaglio.native import tree as c
+from intaglio.native.emit_dots import grouped_product, words
 from intaglio.native.emit_index import IndexEmitter
 from intaglio.native.emit_vector import (
     Lanes,
@@ -52,6 +53,8 @@ class LanesEmitter:
             self.reduce(statement, out)
         elif isinstance(statement, Alloc):
             self.allocate(statement, out)
+        elif isinstance(statement, For) and self.product(statement, out):
+            pass
         elif isinstance(statement, For) and statement.kind in ("serial", "unroll"):
             bounds = places.index_variables(statement.start) | places.index_variables(statement.stop)
             if self.lanes.var in bounds:
@@ -65,6 +68,17 @@ class LanesEmitter:
             out.append(c.Remark(statement.text))
         else:
             raise NoVectorForm
+
+    def product(self, loop: For, out: list[c.Stmt]) -> bool:
+        """A loop that is a group of products of narrow integers; False, and nothing done, for any other."""
+        product = grouped_product(loop, self.lanes)
+        target = None if product is None else self.held(product.reduce, out)
+        if product is None or target is None:
+            return False
+        factors = words(self.context, product, self.lanes, self.index(out))
+        helper = self.helpers.use(f"{product.helper}{self.lanes.count}")
+        out.append(c.Assign(target, c.Invoke(helper, (target, *factors))))
+        return True
 
     def allocate(self, statement: Alloc, out: list[c.Stmt]) -> None:
         """A scalar of the loop's body is a vector; arrays there have no vector form."""

@@ -237,10 +237,31 @@ class VectorValueEmitter(ValueEmitter):
             helper = self.helpers.use(f"select_{self._vector(target)}")
             one, zero = (splat(c.Number(n, target), target, self.lanes, self.helpers) for n in (1, 0))
             return c.Invoke(helper, (inner, one, zero))
-        if target == dtypes.bool_ or (source.is_float and target.is_integer):
+        rounds = source.is_float and target.is_integer
+        if target == dtypes.bool_ or (rounds and not _to_integer(source, target)):
             raise NoVectorForm
         self._vector(target)
-        return c.Invoke(self.helpers.use(f"to_{target}_{self._vector(source)}"), (inner,))
+        how = "inside" if rounds and _inside(value.args[0], target) else "to"
+        return c.Invoke(self.helpers.use(f"{how}_{target}_{self._vector(source)}"), (inner,))
+
+
+def _to_integer(source: DType, target: DType) -> bool:
+    """Whether lanes of a float type become integers of a type without a detour."""
+    return source == dtypes.f32 and (target.size < 4 or target == dtypes.i32)
+
+
+def _inside(value: Expr, dtype: DType) -> bool:
+    """Whether a value is clamped to numbers that an integer type has, or NaN."""
+    found: dict[str, float] = {}
+    while isinstance(value, Apply) and value.fn in functions.BOUNDS and value.fn not in found:
+        bounds = [a for a in value.args if isinstance(a, Const)]
+        others = [a for a in value.args if not isinstance(a, Const)]
+        if len(bounds) != 1:
+            return False
+        found[value.fn], value = float(bounds[0].value), others[0]
+    return dtype.size < 4 and dtype.least <= found.get("max", -1e9) <= found.get("min", 1e9) < (
+        dtype.least + 2 ** (8 * dtype.size)
+    )
 
 
 def lanes_in(index: tuple[IndexLike, ...], lanes: Lanes) -> bool:

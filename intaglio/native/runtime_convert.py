@@ -30,6 +30,17 @@ def _float_to_integer(a: DType, b: DType) -> Helper:
     t, to = C_TYPES[a.name], C_TYPES[b.name]
     limits = to.removesuffix("_t").upper()
     least = "0" if b.kind == "uint" else f"{limits}_MIN"
+    if b.size < 4:
+        lowest, highest = f"{float(low)!r}{f}", f"{float(high - 1)!r}{f}"
+        return Helper(
+            f"""/* towards zero; NaN is 0, what is too large the nearest there is */
+static inline {to} {a}_to_{b}({t} x) {{
+    {t} y = x < {lowest} ? {lowest} : x > {highest} ? {highest} : x;
+    return y != y ? 0 : ({to})(int32_t)y;
+}}""",
+            (),
+            ("stdint.h",),
+        )
     return Helper(
         f"""/* towards zero; NaN is 0, what is too large the nearest there is */
 static inline {to} {a}_to_{b}({t} x) {{

@@ -70,14 +70,72 @@ def _special(operation: str, dtype: DType, lanes: int, v: str) -> Helper | None:
     if operation in HORIZONTAL.values():
         word = next(word for word, name in HORIZONTAL.items() if name == operation)
         return _horizontal(operation, dtype, lanes, word)
-    to = re.fullmatch(r"to_((?:f|i|u)\d+)", operation)
-    if to:
-        w = vector_name(BY_NAME[to[1]], lanes)
+    to = re.fullmatch(r"(to|inside)_((?:f|i|u)\d+)", operation)
+    if to and dtype.is_float and BY_NAME[to[2]].is_integer:
+        return _float_to_integer(dtype, BY_NAME[to[2]], lanes, to[1] == "inside")
+    if to and to[1] == "to":
+        w = vector_name(BY_NAME[to[2]], lanes)
+        if dtype.size == 1 and dtype.is_integer and BY_NAME[to[2]].size == 4:
+            return _widened_bytes(dtype, BY_NAME[to[2]], lanes)
         return Helper(
-            f"static inline {w} to_{to[1]}_{v}({v} x) {{\n    return __builtin_convertvector(x, {w});\n}}",
+            f"static inline {w} to_{to[2]}_{v}({v} x) {{\n    return __builtin_convertvector(x, {w});\n}}",
             (v, w),
         )
     return None
+
+
+def _widened_bytes(dtype: DType, to: DType, lanes: int) -> Helper:
+    """Bytes as 32 bits: gcc 12 takes them apart unless it is told the instruction, or goes by 16 bits."""
+    v, w = vector_name(dtype, lanes), vector_name(to, lanes)
+    middle = vector_name(BY_NAME[f"{dtype.name[0]}16"], lanes)
+    wide = vector_name(BY_NAME[f"{dtype.name[0]}32"], lanes)
+    sign, has, register = "u" if dtype.kind == "uint" else "i", "0", ""
+    if to.is_integer and lanes == 16:
+        has, register = "defined(__AVX512F__)", f"({w})_mm512_cvtep{sign}8_epi32((__m128i)x)"
+    elif to.is_integer and lanes == 8:
+        pair = "(__m128i){(long long)x, 0}"
+        has, register = "defined(__AVX2__)", f"({w})_mm256_cvtep{sign}8_epi32({pair})"
+    steps = f"__builtin_convertvector(__builtin_convertvector(x, {middle}), {wide})"
+    steps = steps if wide == w else f"__builtin_convertvector({steps}, {w})"
+    text = f"static inline {w} to_{to}_{v}({v} x) {{\n    return {steps};\n}}"
+    if register:
+        text = f"""static inline {w} to_{to}_{v}({v} x) {{
+#if {has}
+    return {register};
+#else
+    return {steps};
+#endif
+}}"""
+    needs = dict.fromkeys((v, middle, wide, w, *(("IMMINTRIN",) if register else ())))
+    return Helper(text, tuple(needs))
+
+
+def _float_to_integer(dtype: DType, to: DType, lanes: int, inside: bool) -> Helper:
+    """Towards zero; NaN is 0, and what is too large the nearest there is, unless it is known to be inside."""
+    v, w = vector_name(dtype, lanes), vector_name(to, lanes)
+    wide, mask = vector_name(BY_NAME[f"i{8 * max(4, to.size)}"], lanes), vector_name(mask_dtype(dtype), lanes)
+    low, high = float(to.least), float(to.least + 2 ** (8 * to.size))
+    f, top = "f" if dtype.size == 4 else "", f"{C_TYPES[to.name].removesuffix('_t').upper()}_MAX"
+    lines = [f"    {v} y = ({v})(({mask})x & (x == x));"]
+    result = f"__builtin_convertvector(__builtin_convertvector(y, {wide}), {w})"
+    needs = [v, w, wide, mask]
+    if not inside and to.size < 4:
+        lines.append(f"    y = select_{v}(y < {low!r}{f}, splat_{v}({low!r}{f}), y);")
+        lines.append(f"    y = select_{v}(y > {high - 1!r}{f}, splat_{v}({high - 1!r}{f}), y);")
+    elif not inside:
+        lines.append(f"    {mask} over = x >= {high!r}{f};")
+        lines.append(f"    y = select_{v}((y < {low!r}{f}) | over, splat_{v}({low!r}{f}), y);")
+        result = f"select_{w}(over, splat_{w}({top}), {result})"
+        needs.append(f"select_{w}")
+    needs += [f"splat_{w}", f"select_{v}", f"splat_{v}"] if not inside else []
+    name, body = "inside" if inside else "to", "\n".join(lines)
+    about = "towards zero; NaN is 0" + ("" if inside else ", what is too large the nearest there is")
+    text = f"""/* {about} */
+static inline {w} {name}_{to}_{v}({v} x) {{
+{body}
+    return {result};
+}}"""
+    return Helper(text, tuple(dict.fromkeys(needs)), ("stdint.h",))
 
 
 def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:

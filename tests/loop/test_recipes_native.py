@@ -51,10 +51,11 @@ def build(program: Program, target: Target) -> ctypes.CDLL:
 
 def call(program: Program, library: ctypes.CDLL, arrays: list[np.ndarray]) -> np.ndarray:
     out = program.outputs[0]
-    y = np.full(out.shape, np.nan, out.dtype.numpy)
+    y = np.full(out.shape, np.nan if out.dtype.is_float else 77, out.dtype.numpy)
     arena = np.full((program.arena_bytes or 0) + 64, 0xFF, np.uint8)
     start = -arena.ctypes.data % 64
-    held = [*(np.ascontiguousarray(a) for a in arrays), y, arena[start:]]
+    constants = [b.data for b in program.constants if b.data is not None]
+    held = [*(np.ascontiguousarray(a) for a in arrays), y, *constants, arena[start:]]
     pointers = (ctypes.c_void_p * len(held))(*(a.ctypes.data for a in held))
     assert library.nest_run(pointers, None, None) == 0
     return y

@@ -7,6 +7,8 @@ from intaglio.loop.recipes.contraction import lower_dot, lower_reduction
 from intaglio.loop.recipes.convolution import lower_convolution
 from intaglio.loop.recipes.extremes import lower_extremes
 from intaglio.loop.recipes.folds import lower_fold
+from intaglio.loop.recipes.integer_convolution import lower_integer_convolution
+from intaglio.loop.recipes.integers import lower_integer_dot
 from intaglio.loop.recipes.pooling import lower_pooling
 from intaglio.loop.recipes.weights import lower_weights
 from intaglio.ops.registry import lookup
@@ -34,7 +36,9 @@ def _nest(anchor: Anchor, target: Target) -> Nest | None:
     if op.name == "fold":
         return lower_fold(anchor)
     if op.name == "dot":
-        return lower_dot(anchor, target)
+        return lower_integer_dot(anchor, target) or lower_dot(anchor, target)
+    if op.name == "conv" and anchor.dtype.is_integer:
+        return lower_integer_convolution(anchor, target)
     if op.name in ("conv", "conv_dx"):
         return lower_convolution(anchor, target)
     if op.name == "conv_dw":

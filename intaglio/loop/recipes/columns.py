@@ -82,24 +82,33 @@ class ColumnTiles:
         self.packs = [(group, self.pack_buffer(group)) for group in groups] if self.packed else []
         work = upper(product(tuple(self.contraction.extents.values())))
         work = None if work is None else 2 * work
+        before = self.prepare()
         main = self.over(
             self.outer,
             self.contraction.fixed,
             lambda env: [s for g in groups for s in self.panel_loop(g, env)],
         )
-        constant = self.contraction.right.data is not None
-        before = [s for group, buffer in self.packs if not constant for s in self.pack(group, buffer)]
         rows, vectors = self.tile
         notes = [
             f"tile rows {self.row.names or '-'} by {rows} and columns {self.column.names} by "
             f"{vectors} vectors of {self.lanes}, accumulators in registers"
         ]
         if self.packed:
-            when = " when compiling" if constant else ""
+            when = "" if self.contraction.right.data is None else " when compiling"
             notes.append(f"pack the operand with {self.column.names} into panels{when}")
         independent = {self.names["i0"], self.names["j0"], *(self.names.axis(d.names) for d in self.outer)}
         body = parallel([*before, *main], work, independent)
-        return Nest(body, tuple(notes), tuple(b for _, b in self.packs))
+        return Nest(body, tuple(notes), self.scratch)
+
+    def prepare(self) -> list[Stmt]:
+        """What comes before all tiles."""
+        constant = self.contraction.right.data is not None
+        return [s for group, buffer in self.packs if not constant for s in self.pack(group, buffer)]
+
+    @property
+    def scratch(self) -> tuple[Buffer, ...]:
+        """The buffers it wants."""
+        return tuple(buffer for _, buffer in self.packs)
 
     @property
     def names(self) -> Names:

@@ -13,7 +13,6 @@ import numpy as np
 from onnx import TensorProto
 
 from intaglio.ops.compositions.basic import axis_of, convert, dtype_of, rank_of, reshape, shape_of
-from intaglio.ops.compositions.functions import clamp
 from intaglio.ops.compositions.indexing import repeat_interleave, slice_axis
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
@@ -97,7 +96,7 @@ def saturated(x: Any, zero: Operand | None, target: Target) -> Any:
     codes = prim.round(x)
     if zero is not None:
         codes = codes + convert(zero, dtype_of(codes))
-    return convert(clamp(codes, target.low, target.high), target.dtype)
+    return convert(prim.min(prim.max(codes, target.low), target.high), target.dtype)
 
 
 @composition
