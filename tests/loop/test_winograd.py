@@ -65,6 +65,35 @@ def test_values(op, case, target, accuracy) -> None:
     np.testing.assert_allclose(run(program, [x, w]), want, atol=error * max(1.0, np.abs(want).max()))
 
 
+# n, ins, outs, size, attributes; the last ones have parts for threads, and many chunks
+WEIGHT_CASES = [
+    (2, 16, 16, (8, 8), attributes()),
+    (3, 17, 40, (7, 9), attributes(padding=(1, 0))),
+    (1, 33, 18, (6, 12), attributes(padding=0)),
+    (2, 16, 24, (5, 5), attributes(padding=2)),
+    (6, 32, 64, (14, 14), attributes()),
+    (4, 128, 130, (7, 7), attributes()),
+]
+
+
+@pytest.mark.parametrize(("target", "accuracy"), [(AVX512, "standard"), (AVX2, "relaxed")], ids=str)
+def test_gradients_of_weights(target, accuracy) -> None:
+    used = 0
+    for n, ins, outs, size, attrs in WEIGHT_CASES:
+        x = RNG.standard_normal((n, ins, *size)).astype(np.float32)
+        kernel = np.ones((outs, ins, 3, 3), np.float32)
+        shape = lookup("conv").infer(types_of(x, kernel), attrs)[0].shape
+        g = RNG.standard_normal(shape).astype(np.float32)
+        attrs = attrs | {"kernel": (3, 3)}
+        program = program_of("conv_dw", types_of(x, g), attrs, target, accuracy=accuracy)
+        assert program is not None
+        used += is_winograd(program)
+        want = lookup("conv_dw").ref(x.astype(np.float64), g.astype(np.float64), **attrs)
+        error = (2e-6 if accuracy == "standard" else 2e-5) * np.abs(want).max()
+        np.testing.assert_allclose(run(program, [x, g]), want, atol=error)
+    assert used >= 3
+
+
 def test_where_it_is_used() -> None:
     x, w = np.ones((1, 64, 56, 56), np.float32), np.ones((64, 64, 3, 3), np.float32)
     for accuracy, expected in (("high", False), ("standard", True), ("relaxed", True)):

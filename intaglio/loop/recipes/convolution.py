@@ -9,7 +9,7 @@ from math import prod
 from intaglio.loop import places
 from intaglio.loop.access import Order, channels_last, ordered
 from intaglio.loop.ir import Block, Buffer, Stmt, Store
-from intaglio.loop.recipes.anchor import Accuracy, Anchor, Nest, Operand, Place
+from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.depthwise import DepthwiseTiles
@@ -20,7 +20,7 @@ from intaglio.loop.recipes.spread import MOST_PHASES, spread
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
 from intaglio.loop.recipes.winograd import WinogradTiles
-from intaglio.loop.recipes.winograd_transforms import F2, F4, Transform
+from intaglio.loop.recipes.winograd_transforms import TRANSFORMS
 from intaglio.loop.search import choose
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike, Var, variable
@@ -29,9 +29,6 @@ from intaglio.shared.target import Target
 Body = Callable[[Place], Stmt]
 WRITTEN_OUT = 96
 """Taps and planes along strided axes; image tiles write each one out, so that many make long code."""
-
-
-TRANSFORMS: dict[Accuracy, tuple[Transform, ...]] = {"high": (), "standard": (F2,), "relaxed": (F2, F4)}
 
 
 def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:

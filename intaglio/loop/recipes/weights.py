@@ -8,7 +8,7 @@ input channels are independent of one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -20,6 +20,9 @@ from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.images import Image, Window
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, ranged, stepped, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, panels, rows_for
+from intaglio.loop.recipes.winograd_transforms import TRANSFORMS
+from intaglio.loop.recipes.winograd_weights import WinogradWeights
+from intaglio.loop.search import choose
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.ops.movement import flat_index
 from intaglio.shared.index import IndexLike, upper
@@ -57,7 +60,16 @@ def lower_weights(anchor: Anchor, target: Target) -> Nest | None:
     assert isinstance(outs, int)
     if width < 4 or not anchor.dtype.is_float or outs < FEWEST:
         return None
-    return _WeightTiles(anchor, target, windows, outs).nest()
+
+    def plans(rank: int) -> Iterator[_WeightTiles | WinogradWeights]:
+        if rank == 0:
+            yield _WeightTiles(anchor, target, windows, outs)
+        if WinogradWeights.fits(anchor, windows, width):
+            for transform in TRANSFORMS[anchor.accuracy]:
+                yield WinogradWeights(anchor, windows, target, transform, rank)
+
+    plan = choose(anchor, target, plans)
+    return None if plan is None else plan.nest()
 
 
 def _pointwise(anchor: Anchor, target: Target) -> Nest | None:
@@ -92,6 +104,17 @@ class _WeightTiles:
         self.panels = panels(self.outs, vectors, most)
         self.work = 2 * (upper(batch) or 64) * self.groups * self.outs * channels * self.taps * self.places
         self.blocks = self.cut()
+
+    @property
+    def name(self) -> str:
+        return "taps"
+
+    @property
+    def cycles(self) -> float:
+        """Estimated cycles: products, the sums of every image, and turning the gradient."""
+        batch, lanes_ = upper(self.batch) or 64, self.target.lanes(self.dtype.size)
+        tiles = self.groups * self.channels * self.taps * -(-self.outs // lanes_) * batch
+        return tiles * (self.places + 3.0) + self.groups * self.outs * self.places * batch
 
     def cut(self) -> list[Run]:
         """Blocks of input channels: few enough to fit the stack, enough of them for threads."""

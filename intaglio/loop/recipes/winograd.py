@@ -23,7 +23,6 @@ from intaglio.loop.recipes.nests import (
     Names,
     along_lanes,
     between,
-    lanes,
     loop,
     over_images,
     parallel,
@@ -32,7 +31,7 @@ from intaglio.loop.recipes.nests import (
     turn,
 )
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
-from intaglio.loop.recipes.winograd_transforms import Matrix, Transform, combine
+from intaglio.loop.recipes.winograd_transforms import Transform, combine, transform_square
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike, minimum, upper
 from intaglio.shared.target import Target
@@ -239,7 +238,7 @@ class WinogradTiles:
             def write(p: int, q: int, lane: IndexLike, value: Expr) -> Stmt:
                 return Store(source, (p * size + q, r * self.across + t, channel(lane)), value)
 
-            return self.both(self.transform.source, panel.lanes, read, write)
+            return transform_square(names, self.anchor.dtype, self.transform.source, panel.lanes, read, write)
 
         def one(r: IndexLike, t: IndexLike) -> list[Stmt]:
             return [
@@ -249,33 +248,6 @@ class WinogradTiles:
             ]
 
         return loop(names["r0"], rows, lambda r: loop(names["t"], self.across, lambda t: one(r, t)))
-
-    def both(
-        self,
-        matrix: Matrix,
-        width: int,
-        read: Callable[[int, int, IndexLike], Expr],
-        write: Callable[[int, int, IndexLike, Expr], Stmt],
-    ) -> list[Stmt]:
-        """A square of vectors transformed along its columns, then along its rows."""
-        names, dtype, size, made = self.names, self.anchor.dtype, len(matrix[0]), len(matrix)
-        half = Buffer(names.fresh("half"), dtype, (made, size, width), "local", "register")
-
-        def down(lane: IndexLike) -> list[Stmt]:
-            return [
-                Store(half, (p, j, lane), combine(matrix[p], [read(i, j, lane) for i in range(size)]))
-                for j in range(size)
-                for p in range(made)
-            ]
-
-        def along(lane: IndexLike) -> list[Stmt]:
-            return [
-                write(p, q, lane, combine(matrix[q], [Read(half, (p, j, lane), dtype) for j in range(size)]))
-                for p in range(made)
-                for q in range(made)
-            ]
-
-        return [Alloc(half), *lanes(names["lane"], width, down), *lanes(names["lane"], width, along)]
 
     # Products, and back
 
@@ -389,7 +361,7 @@ class WinogradTiles:
             def write(a: int, b: int, lane: IndexLike, value: Expr) -> Stmt:
                 return Store(line, (a, t * m + b, k * panel.lanes + lane), value)
 
-            return self.both(self.transform.result, panel.lanes, read, write)
+            return transform_square(names, dtype, self.transform.result, panel.lanes, read, write)
 
         def finish(a: IndexLike) -> list[Stmt]:
             def element(o: IndexLike, x: IndexLike) -> list[Stmt]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from intaglio.ops.expr import Const, Expr
+from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
+from intaglio.loop.recipes.anchor import Accuracy
+from intaglio.loop.recipes.nests import Names, lanes
+from intaglio.ops.expr import Const, Expr, Read
+from intaglio.shared.dtypes import DType
+from intaglio.shared.index import IndexLike
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -50,6 +55,9 @@ F4 = Transform(
 """Loses a decimal digit against the plain sum."""
 
 
+TRANSFORMS: dict[Accuracy, tuple[Transform, ...]] = {"high": (), "standard": (F2,), "relaxed": (F2, F4)}
+
+
 def combine(coefficients: Sequence[float], values: Sequence[Expr]) -> Expr:
     """Values times constants, without those that do nothing."""
     total: Expr | None = None
@@ -63,3 +71,36 @@ def combine(coefficients: Sequence[float], values: Sequence[Expr]) -> Expr:
             total = total + term if factor > 0 else total - term
     assert total is not None
     return total
+
+
+def transposed(matrix: Matrix) -> Matrix:
+    return tuple(zip(*matrix, strict=True))
+
+
+def transform_square(
+    names: Names,
+    dtype: DType,
+    matrix: Matrix,
+    width: int,
+    read: Callable[[int, int, IndexLike], Expr],
+    write: Callable[[int, int, IndexLike, Expr], Stmt],
+) -> list[Stmt]:
+    """A square of vectors transformed along its columns, then along its rows."""
+    size, made = len(matrix[0]), len(matrix)
+    half = Buffer(names.fresh("half"), dtype, (made, size, width), "local", "register")
+
+    def down(lane: IndexLike) -> list[Stmt]:
+        return [
+            Store(half, (p, j, lane), combine(matrix[p], [read(i, j, lane) for i in range(size)]))
+            for j in range(size)
+            for p in range(made)
+        ]
+
+    def along(lane: IndexLike) -> list[Stmt]:
+        return [
+            write(p, q, lane, combine(matrix[q], [Read(half, (p, j, lane), dtype) for j in range(size)]))
+            for p in range(made)
+            for q in range(made)
+        ]
+
+    return [Alloc(half), *lanes(names["lane"], width, down), *lanes(names["lane"], width, along)]
