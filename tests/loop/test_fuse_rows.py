@@ -139,3 +139,13 @@ def test_random_chains_of_maps_sums_and_concatenations(seed: int) -> None:
     graph.set_outputs([*results, values[-1], values[-3]])
     graph.update(state, prim.tanh(pick()))
     checked(graph)
+
+
+def test_what_another_row_is_read_of_is_stored() -> None:
+    """One operator reads a quotient at its own place, its neighbour in the same kernel at another place."""
+    graph = Graph()
+    a, b, c = given(graph, "a", "b", "c")
+    quotient = a / b
+    turned = prim.gather(quotient, graph.constant(np.array([2, 0, 1])), axes=(0,))
+    graph.set_outputs([b * quotient + c * turned])
+    assert len(checked(graph).kernels) == 2
