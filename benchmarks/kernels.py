@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from harness import Peer, compare, serve
 
-from intaglio.native.call import aligned_copy
+from intaglio.native.host_memory import aligned_copy
 
 # M, K, N of x @ w ("mk,kn"), x @ w.T ("mk,nk": nn.Linear), x.T @ g ("km,kn": gradient of weights)
 DOTS = [

@@ -22,7 +22,6 @@ from intaglio.shared.types import TensorType
 
 Array = np.ndarray[Any, Any]
 
-ALIGNMENT = 64
 LONG_CALL = 200_000
 """Work (FLOPs + bytes) above which a call is worth giving other Python threads a turn: about 10 us."""
 
@@ -103,20 +102,6 @@ def given_sizes(program: Program) -> tuple[Var, ...]:
 def _work(program: Program) -> int:
     calls = [s.kernel for phase in program.phases.values() for s in walk(phase) if isinstance(s, Call)]
     return sum(kernel.flops + kernel.bytes for kernel in calls)
-
-
-def aligned(size: int) -> Array:
-    """`size` uninitialised bytes that start on a cache line."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
-
-
-def aligned_copy(content: Array) -> Array:
-    """A copy in row-major order that starts on a cache line."""
-    copy: Array = aligned(content.nbytes).view(content.dtype).reshape(content.shape)
-    copy[...] = content
-    return copy
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,6 @@ from intaglio.native.call import (
     CallSpec,
     Prepared,
     address,
-    aligned,
-    aligned_copy,
     check_state,
     failed,
     memory_ranges,
@@ -33,6 +31,7 @@ from intaglio.native.call import (
     symbol_of,
     trimmed,
 )
+from intaglio.native.host_memory import aligned, aligned_copies, kept
 from intaglio.native.names import sanitise
 from intaglio.native.pyext import extension
 from intaglio.shared.errors import ToolchainError
@@ -54,8 +53,7 @@ class LoadedProgram:
         self.spec = spec
         self.loader: LoaderKind = loader
         functions = _Functions(library, spec, entry)
-        states = tuple(aligned_copy(array) for array in spec.states)
-        constants = tuple(_on_cache_line(array) for array in spec.constants)
+        states, constants = aligned_copies(spec.states), kept(spec.constants)
         make = _extension_caller if loader == "extension" else _CtypesCaller
         self._caller: Any = make(spec, functions, states, constants, threads)
         self.call: Callable[..., Any] = self._trimmed if spec.sizes else self._caller.call
@@ -119,11 +117,6 @@ class _Functions:
         if self.pool_create is not None and self.pool_destroy is not None:
             self.pool_create.argtypes, self.pool_create.restype = (ctypes.c_int,), ctypes.c_void_p
             self.pool_destroy.argtypes, self.pool_destroy.restype = (ctypes.c_void_p,), None
-
-
-def _on_cache_line(array: Array) -> Array:
-    good = array.flags.c_contiguous and array.dtype.isnative and array.ctypes.data % 64 == 0
-    return array if good else aligned_copy(array)
 
 
 def _address(function: Any) -> int:

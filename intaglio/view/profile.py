@@ -18,8 +18,9 @@ import numpy as np
 from intaglio.compiled import Compiled
 from intaglio.loop.ir import Block, Call, For, If, Program, Stmt, While
 from intaglio.native import toolchain as toolchains
-from intaglio.native.call import CallSpec, address, aligned, aligned_copy, prepare
+from intaglio.native.call import CallSpec, address, prepare
 from intaglio.native.emit import emit_program, is_ordered
+from intaglio.native.host_memory import aligned, aligned_copies, kept
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.target import Target
@@ -135,16 +136,16 @@ def load_phases(program: Program, target: Target, arrays: Sequence[Any]) -> list
     loaded = ctypes.CDLL(str(library))
     spec = CallSpec.of(program)
     made = prepare(spec, tuple(arrays))
-    kept = [aligned_copy(a) for a in (*spec.states, *spec.constants)]
+    held = [*aligned_copies(spec.states), *kept(spec.constants)]
     arena = aligned(max(spec.arena_bytes, 1))
-    own = [address(a) for a in (*made.inputs, *made.outputs, *kept, arena)]
+    own = [address(a) for a in (*made.inputs, *made.outputs, *held, arena)]
     buffers = (ctypes.c_void_p * len(own))(*own)
     symbols = (ctypes.c_int64 * max(len(made.symbols), 1))(*made.symbols)
 
     def caller(phase: str) -> Callable[[], object]:
         function = getattr(loaded, f"{sanitise(program.name)}_{phase}")
 
-        def run(held: Any = (made, kept, arena)) -> None:
+        def run(alive: Any = (made, held, arena)) -> None:
             function(buffers, symbols, None)
 
         return run
