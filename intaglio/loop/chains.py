@@ -2,8 +2,8 @@
 
 Between two kernels an image that is larger than the second cache goes to memory and comes back. A chain keeps
 only the rows that the next window still needs, in a ring: before each row of the last result, every member
-makes the rows that are new. Members are convolutions of each channel by itself and products of channels;
-whatever was fused to them comes along.
+makes the rows that are new. Members are products of channels and convolutions of each channel by itself or of
+a few; whatever was fused to them comes along.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from math import prod
 from intaglio.graph.ir import Value
 from intaglio.loop.access import Order
 from intaglio.loop.groups import Decision, Fusion, Group
-from intaglio.loop.layout import is_depthwise, is_pointwise
+from intaglio.loop.layout import is_depthwise, is_pointwise, takes_few
 from intaglio.shared.target import Target
 
 STRIPS = (4, 2)
@@ -114,11 +114,11 @@ def _link(fusion: Fusion, group: Group, layouts: Mapping[Value, Order]) -> tuple
 
 
 def _by_rows(group: Group) -> bool:
-    """Whether a group is a convolution that mixes channels at one place, or places of one channel."""
+    """Whether a group is a convolution of one place of all channels, or of a window of one or a few."""
     node = group.anchor
     if node is None or node.op.name != "conv" or node.outputs[0].type.rank < 4:
         return False
-    return is_pointwise(node) or is_depthwise(node)
+    return is_pointwise(node) or is_depthwise(node) or takes_few(node)
 
 
 def _ints(shape: tuple[object, ...]) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from intaglio.loop import access
 from intaglio.loop.access import Order, channels_last
 from intaglio.loop.codes import stored_code
 from intaglio.loop.groups import Fusion, Group
+from intaglio.loop.recipes.lines import FEW_CHANNELS
 from intaglio.loop.recipes.tiles import best_tile
 from intaglio.shared import dtypes
 from intaglio.shared.index import upper
@@ -51,6 +52,12 @@ def is_depthwise(node: Node) -> bool:
     """Whether a convolution takes each channel by itself."""
     groups = node.attrs["groups"]
     return bool(groups > 1 and groups == node.inputs[1].shape[0] == node.inputs[0].shape[1])
+
+
+def takes_few(node: Node) -> bool:
+    """Whether a convolution makes its channels of a few, as a first layer does."""
+    channels = node.inputs[1].shape[1]
+    return isinstance(channels, int) and node.attrs["groups"] == 1 and channels <= FEW_CHANNELS
 
 
 def is_pointwise(node: Node) -> bool:
@@ -170,7 +177,7 @@ class _Model:
             times = 1 if out else batch
             return times * best_tile(*tiles, ins, lanes, self.target)[2] + turn * (0.2 if out else 0.5)
         if out:
-            return 1.15 * dense + 0.5 * batch * ins * prod(_ints(image[2:]))
+            return 1.15 * dense + (0 if takes_few(node) else 0.5 * batch * ins * prod(_ints(image[2:])))
         fast = set(kernel) == {3} and {*node.attrs["strides"], *node.attrs["dilations"]} == {1} and ins >= 8
         return (0.6 if fast else 1.3 if ins >= 8 else 2.0) * dense + turn
 

@@ -11,13 +11,13 @@ from intaglio.graph.ir import Value
 from intaglio.loop.access import Place
 from intaglio.loop.chains import Chain, Rows
 from intaglio.loop.ir import Block, Buffer, For, Stmt
-from intaglio.loop.layout import is_depthwise
+from intaglio.loop.layout import is_pointwise
 from intaglio.loop.lower_anchor import describe_anchor
 from intaglio.loop.lower_group import GroupLowering, total_work, worth_threads
 from intaglio.loop.recipes.anchor import Accuracy, Anchor, Nest, Operand
 from intaglio.loop.recipes.convolution import lower_convolution
-from intaglio.loop.recipes.depthwise import DepthwiseTiles
 from intaglio.loop.recipes.geometry import Geometry
+from intaglio.loop.recipes.lines import LineTiles
 from intaglio.loop.recipes.nests import Names, between, loop
 from intaglio.loop.schedule.nest import names_of, with_bodies
 from intaglio.ops.expr import Expr
@@ -140,17 +140,17 @@ class ChainLowering:
         """How a member makes one of its rows."""
         node = self.lowerings[number].group.anchor
         assert node is not None
-        return self.depthwise(number) if is_depthwise(node) else self.pointwise(number)
+        return self.pointwise(number) if is_pointwise(node) else self.windowed(number)
 
     def described(self, number: int) -> Anchor:
         """A member's anchor, with the names that are taken by now."""
         anchor = self.anchors[number]
         return replace(anchor, taken=anchor.taken | self.names.taken)
 
-    def depthwise(self, number: int) -> RowBody:
+    def windowed(self, number: int) -> RowBody:
         def body(image: IndexLike, row: IndexLike) -> list[Stmt]:
             anchor = self.described(number)
-            tiles = DepthwiseTiles.made(anchor, Geometry.of(anchor), self.target)
+            tiles = LineTiles.made(anchor, Geometry.of(anchor), self.target)
             if tiles is None:
                 raise UnsupportedError("a member of the chain does not read and write channels last")
             self.extra.append(tiles.weights)

@@ -35,6 +35,10 @@ def single(channels: int, kernel: int = 3, rank: int = 2, **options: Any) -> nn.
     return {2: nn.Conv2d, 3: nn.Conv3d}[rank](channels, channels, kernel, groups=channels, **options)
 
 
+def first(ins: int, outs: int, kernel: int = 3) -> nn.Module:
+    return nn.Conv2d(ins, outs, kernel, stride=2, padding=kernel // 2)
+
+
 class Residual(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -62,7 +66,9 @@ CASES: list[tuple[str, tuple[int, ...], list[nn.Module], int]] = [
     ("residual", (1, 8, 12, 14), [mixing(8, 24), nn.ReLU(), Residual(nn.Sequential(*block(24, 48, 24)))], 3),
     ("batch", (3, 8, 12, 14), block(8, 32, 8), 3),
     ("several windows", (1, 8, 20, 10), [*block(8, 32, 24, stride=2), *block(24, 32, 8, kernel=5)], 6),
-    ("windows in a row", (1, 8, 9, 10), [mixing(8, 32), single(32, 5), single(32, stride=2), mixing(32, 8)], 4),
+    ("two windows", (1, 8, 9, 10), [mixing(8, 32), single(32, 5), single(32, stride=2), mixing(32, 8)], 4),
+    ("first layer", (1, 3, 17, 21), [first(3, 32), nn.ReLU6(), single(32), nn.ReLU6(), mixing(32, 8)], 3),
+    ("grey, wide", (2, 1, 18, 40), [first(1, 21, 5), single(21), mixing(21, 8)], 3),
     ("three axes", (1, 4, 6, 5, 7), [mixing(4, 16, 3), nn.ReLU(), single(16, rank=3), mixing(16, 4, 3)], 3),
 ]  # fmt: skip
 

@@ -12,9 +12,9 @@ from intaglio.loop.ir import Block, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
-from intaglio.loop.recipes.depthwise import DepthwiseTiles
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
 from intaglio.loop.recipes.images import Window
+from intaglio.loop.recipes.lines import LineTiles
 from intaglio.loop.recipes.nests import Names, loop, variable_of
 from intaglio.loop.recipes.spread import MOST_PHASES, spread
 from intaglio.loop.recipes.turned import TurnedTiles
@@ -51,9 +51,9 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
 def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
     lanes_ = target.lanes(anchor.dtype.size)
     windows = geometry.windows
-    depthwise = DepthwiseTiles.made(anchor, geometry, target)
-    if depthwise is not None:
-        return depthwise.nest()
+    lines = LineTiles.made(anchor, geometry, target)
+    if lines is not None:
+        return lines.nest()
     strided = [w for w in windows if w.stride > 1]
     long = prod(w.kernel for w in strided) + prod(w.phases for w in strided) > WRITTEN_OUT
     simple = all(w == Window(w.size, w.size, 1) for w in windows)

@@ -1,13 +1,16 @@
-"""Convolution of each channel by itself, where images store their channels side by side.
+"""Convolution line by line into an image that stores its channels side by side, along which the lanes run.
 
-Lanes run along channels, so that every read is a whole vector wherever a window lies. A register tile is a
-few neighbouring places of the last axis; tiles at the ends of a line leave out the taps that leave the image.
+Two kinds need no copy of the image: of each channel by itself, where every read of an image with channels
+last is a whole vector wherever the window lies, and of a few channels into many, as a first layer is, where
+one element is broadcast. A register tile is some neighbouring places of the last axis; tiles at the ends of a
+line leave out the taps that leave the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,8 +19,8 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry
 from intaglio.loop.recipes.images import Window
-from intaglio.loop.recipes.nests import Names, between, lanes, loop, parallel, stepped, tile
-from intaglio.loop.recipes.tiles import Panels, balanced, panels
+from intaglio.loop.recipes.nests import Names, between, loop, parallel, stepped, tile
+from intaglio.loop.recipes.tiles import Panels, balanced, panels, rows_for
 from intaglio.loop.recipes.turned_columns import in_lanes
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import IndexLike, upper
@@ -25,6 +28,7 @@ from intaglio.shared.target import Target
 
 TILE_32 = 8
 TILE_16 = 4
+FEW_CHANNELS = 8
 MOST_TAPS = 16
 """Taps of the last axis, which are written out for every place of a tile."""
 
@@ -40,39 +44,40 @@ class Piece:
 
 
 @dataclass
-class DepthwiseTiles:
-    """The nest of one depthwise convolution."""
+class LineTiles:
+    """The nest of one convolution whose lanes run along its channels; `ins` are those each one adds up."""
 
     anchor: Anchor
     geometry: Geometry
     target: Target
     contraction: Contraction
+    ins: int
     weights: Buffer = field(init=False)
 
     @staticmethod
-    def made(anchor: Anchor, geometry: Geometry, target: Target) -> DepthwiseTiles | None:
+    def made(anchor: Anchor, geometry: Geometry, target: Target) -> LineTiles | None:
         """The recipe for an anchor; None where it does not fit."""
         windows = geometry.windows
-        one_to_one = geometry.groups > 1 and geometry.ins == geometry.outs == 1
-        if not one_to_one or anchor.op != "conv" or windows[-1].kernel > MOST_TAPS:
+        alone = geometry.groups > 1 and geometry.ins == geometry.outs == 1
+        few = geometry.groups == 1 and geometry.ins <= FEW_CHANNELS and geometry.taps > 1
+        if not (alone or few) or anchor.op != "conv" or windows[-1].kernel > MOST_TAPS:
             return None
         if any(w.spread > 1 or (w.dilation > 1 and w.pads) for w in windows[:-1]) or windows[-1].spread > 1:
             return None
-        contraction = _contraction(anchor, geometry)
-        strides = contraction.strides("g")
-        if not in_lanes(strides) or any(s != 1 for s in strides.right):
+        contraction = _contraction(anchor, geometry, alone)
+        strides = contraction.strides("o")
+        if not in_lanes(strides) or any(s != int(alone) for s in strides.right):
             return None
-        return DepthwiseTiles(anchor, geometry, target, contraction)
+        return LineTiles(anchor, geometry, target, contraction, 1 if alone else geometry.ins)
 
     def __post_init__(self) -> None:
-        kernel = tuple(w.kernel for w in self.geometry.windows)
+        *kernel, last = (w.kernel for w in self.geometry.windows)
         self.names = Names(self.anchor.names)
-        self.weights = Buffer(
-            self.names.fresh("taps"), self.anchor.dtype, (*kernel, self.geometry.groups), "scratch"
-        )
+        shape = (*kernel, self.ins, last, self.channels)
+        self.weights = Buffer(self.names.fresh("taps"), self.anchor.dtype, shape, "scratch")
         data = self.geometry.data
         if data is not None:
-            moved = np.moveaxis(data[:, 0, 0], 0, -1)
+            moved = np.moveaxis(data.reshape(self.channels, self.ins, *kernel, last), (0, 1), (-1, -3))
             self.weights.role = "constant"
             self.weights.data = np.ascontiguousarray(moved, dtype=self.anchor.dtype.numpy)
 
@@ -80,11 +85,32 @@ class DepthwiseTiles:
     def last(self) -> Window:
         return self.geometry.windows[-1]
 
+    @property
+    def channels(self) -> int:
+        """Channels of the result."""
+        return self.geometry.groups * self.geometry.outs
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(self.anchor.dtype.size)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of channels of a tile: reads of an image that are whole vectors serve one."""
+        return 1 if self.geometry.groups > 1 or self.channels < 2 * self.lanes else 2
+
+    @property
+    def places(self) -> int:
+        """Places of a tile at most."""
+        if self.geometry.groups == 1:
+            return rows_for(self.vectors, self.target)
+        return TILE_32 if self.target.registers >= 32 else TILE_16
+
     def nest(self) -> Nest:
         """Images around lines, channels and the pieces of a line."""
         names, batch, g = self.names, self.anchor.result.shape[0], self.geometry
         body = loop(names["n"], batch, lambda n: self.lines({"n": n}, 0))
-        work = 2 * g.groups * g.taps * (upper(batch) or 64)
+        work = 2 * self.channels * self.ins * g.taps * (upper(batch) or 64)
         for window in g.windows:
             work *= window.out
         independent = {names["n"], *(names[axis] for axis in SPATIAL)}
@@ -93,24 +119,21 @@ class DepthwiseTiles:
     @property
     def note(self) -> str:
         """How it runs, in short."""
-        lanes_ = self.target.lanes(self.anchor.dtype.size)
-        return f"{lanes_} lanes along channels, tiles of up to {self.places} places in registers"
+        return f"{self.lanes} lanes along channels, tiles of up to {self.places} places in registers"
 
     def packed(self) -> list[Stmt]:
         """Taps with their channels side by side, copied when they are known at run time only."""
         if self.weights.data is not None:
             return []
-        kernel, names = self.weights.shape[:-1], self.names
+        names, shape, one = self.names, self.weights.shape, self.geometry.groups == 1
 
-        def over(taps: Place) -> list[Stmt]:
-            axis = len(taps)
-            if axis < len(kernel):
-                return loop(names[TAPS[axis]], kernel[axis], lambda r: over((*taps, r)))
-            return loop(
-                names["g"],
-                self.geometry.groups,
-                lambda g: [Store(self.weights, (*taps, g), self.geometry.weight(g, 0, 0, taps))],
-            )
+        def over(at: Place) -> list[Stmt]:
+            axis = len(at)
+            if axis < len(shape):
+                return loop(names[f"y{axis}"], shape[axis], lambda k: over((*at, k)))
+            *outer, channel, last, out = at
+            group, out, channel = (0, out, channel) if one else (out, 0, 0)
+            return [Store(self.weights, at, self.geometry.weight(group, out, channel, (*outer, last)))]
 
         return over(())
 
@@ -120,12 +143,11 @@ class DepthwiseTiles:
         if axis < len(windows) - 1:
             name = SPATIAL[axis]
             return loop(self.names[name], windows[axis].out, lambda p: self.lines(env | {name: p}, axis + 1))
-        width = self.target.lanes(self.anchor.dtype.size)
         return [
             s
-            for panel in panels(self.geometry.groups, 1, width)
+            for panel in panels(self.channels, self.vectors, self.lanes)
             for s in loop(
-                self.names["g0"],
+                self.names["o0"],
                 panel.count,
                 lambda number: [
                     t
@@ -140,11 +162,6 @@ class DepthwiseTiles:
                 ],
             )
         ]
-
-    @property
-    def places(self) -> int:
-        """Places of a tile at most."""
-        return TILE_32 if self.target.registers >= 32 else TILE_16
 
     def pieces(self) -> list[Piece]:
         """A line in tiles: those whose windows are inside of the image run in loops, others by themselves."""
@@ -167,46 +184,37 @@ class DepthwiseTiles:
         """One register tile: clear, add up all taps, finish each place."""
         names, contraction = self.names, self.contraction
         size, axis = piece.size, SPATIAL[len(self.geometry.windows) - 1]
-        acc = Buffer(names.fresh("acc"), self.anchor.dtype, (size, panel.lanes), "local", "register")
+        shape = (size, panel.vectors, panel.lanes)
+        acc = Buffer(names.fresh("acc"), self.anchor.dtype, shape, "local", "register")
 
-        def each(body: Callable[[IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
-            return tile(names, size, panel, lambda i, _, lane: body(i, lane))
+        def at(i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
+            out = number * panel.width + (j * panel.lanes + lane + panel.start)
+            return env | {"o": out, axis: first + i}
 
-        def channel(lane: IndexLike) -> IndexLike:
-            return number * panel.width + (lane + panel.start)
+        def clear(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
+            return [contraction.clear(acc, (i, j, lane))]
 
-        def value(i: IndexLike, lane: IndexLike) -> list[Stmt]:
-            at = env | {"g": channel(lane), axis: first + i}
-            return contraction.finish(at, Read(acc, (i, lane), acc.dtype))
+        def finish(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
+            return contraction.finish(at(i, j, lane), Read(acc, (i, j, lane), acc.dtype))
 
-        def add(taps: Place, r: int, i: int) -> list[Stmt]:
-            return lanes(
-                names["lane"],
-                panel.lanes,
-                lambda lane: [
-                    contraction.accumulate(
-                        acc,
-                        (i, lane),
-                        self.term(env | {"g": channel(lane), axis: first + i}, (*taps, r)),
-                    )
-                ],
-            )
+        def add(outer: Place, c: IndexLike, r: int, i: int) -> list[Stmt]:
+            def one(j: IndexLike, lane: IndexLike) -> list[Stmt]:
+                term = self.term(at(i, j, lane) | {"c": c}, (*outer, r))
+                return [contraction.accumulate(acc, (i, j, lane), term)]
 
-        def taps(outer: Place) -> list[Stmt]:
+            return tile(names, 1, panel, lambda _, j, lane: one(j, lane))
+
+        def taps(outer: Place, c: IndexLike) -> list[Stmt]:
             w = self.last
-            return [
-                s
-                for r in range(w.kernel)
-                for i in range(size)
-                if piece.whole or w.reads(piece.start + i, r)
-                for s in add(outer, r, i)
-            ]
+            inside = ((r, i) for r in range(w.kernel) for i in range(size))
+            whole = piece.whole
+            return [s for r, i in inside if whole or w.reads(piece.start + i, r) for s in add(outer, c, r, i)]
 
         return [
             Alloc(acc),
-            *each(lambda i, lane: [contraction.clear(acc, (i, lane))]),
-            *self.over_taps(env, taps, ()),
-            *each(value),
+            *tile(names, size, panel, clear),
+            *self.over_taps(env, lambda outer: loop(names["c"], self.ins, partial(taps, outer)), ()),
+            *tile(names, size, panel, finish),
         ]
 
     def over_taps(self, env: Env, body: Callable[[Place], list[Stmt]], taps: Place) -> list[Stmt]:
@@ -226,21 +234,27 @@ class DepthwiseTiles:
 
     def term(self, env: Env, taps: Place) -> Expr:
         """One product."""
-        weight = Read(self.weights, (*taps, env["g"]), self.weights.dtype)
+        *outer, last = taps
+        weight = Read(self.weights, (*outer, env["c"], last, env["o"]), self.weights.dtype)
         return weight * self.contraction.right.at(env | dict(zip(TAPS, taps, strict=False)))
 
 
-def _contraction(anchor: Anchor, geometry: Geometry) -> Contraction:
-    """The convolution as products summed over taps; channels are an axis of both factors."""
+def _contraction(anchor: Anchor, geometry: Geometry, alone: bool) -> Contraction:
+    """The convolution as products summed over taps, and over channels where they are not `alone`."""
     windows = geometry.windows
     axes, taps = SPATIAL[: len(windows)], TAPS[: len(windows)]
-    source = anchor.operands[0]
+    source, channel = anchor.operands[0], "o" if alone else "c"
 
     def read(env: Env) -> Expr:
         places = (w.place(env[p], env[u]) for p, u, w in zip(axes, taps, windows, strict=True))
-        return source[(env["n"], env["g"], *places)]
+        return source[(env["n"], env[channel], *places)]
 
-    left = Factor("g" + taps, lambda env: geometry.weight(env["g"], 0, 0, tuple(env[u] for u in taps)))
-    extents = dict(zip("ng" + axes, anchor.result.shape, strict=True))
+    def weight(env: Env) -> Expr:
+        group, out, channel = (env["o"], 0, 0) if alone else (0, env["o"], env["c"])
+        return geometry.weight(group, out, channel, tuple(env[u] for u in taps))
+
+    extents = dict(zip("no" + axes, anchor.result.shape, strict=True))
+    extents |= {} if alone else {"c": geometry.ins}
     extents |= {u: w.kernel for u, w in zip(taps, windows, strict=True)}
-    return Contraction.made(anchor, left, Factor("ng" + axes + taps, read), "ng" + axes, extents)
+    left = Factor("o" + taps if alone else "oc" + taps, weight)
+    return Contraction.made(anchor, left, Factor("n" + channel + axes + taps, read), "no" + axes, extents)
