@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.graph.codes import NARROW, centres, widens
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop.access import Accessor
 from intaglio.ops.dispatch import evaluate
@@ -21,7 +22,6 @@ from intaglio.shared import dtypes
 Array = np.ndarray[Any, Any]
 HEAVY = frozenset(("dot", "conv", "conv_dx", "conv_dw"))
 """Operators that read each element of their operands many times."""
-NARROW = (dtypes.u8, dtypes.i8)
 
 
 def codes(
@@ -41,28 +41,16 @@ def codes(
 
     for node in reversed(graph.nodes):
         value = node.outputs[0] if node.outputs else None
-        if value not in needed and value is not None and (_widens(node) or _centres(node)) and reaches(value):
+        if value not in needed and value is not None and (widens(node) or centres(node)) and reaches(value):
             found.add(node)
-    return {n for n in found if _widens(n) or n.inputs[0].node in found}
+    return {n for n in found if widens(n) or n.inputs[0].node in found}
 
 
 def stored_code(value: Value, free: Collection[Node]) -> Value:
     """The array of bytes that an operand of a contraction is read from, or the operand itself."""
-    while value.node is not None and value.node in free and (_widens(value.node) or _centres(value.node)):
+    while value.node is not None and value.node in free and (widens(value.node) or centres(value.node)):
         value = value.node.inputs[0]
     return value
-
-
-def _widens(node: Node) -> bool:
-    return node.op.name == "cast" and node.outputs[0].dtype == dtypes.i32 and node.inputs[0].dtype in NARROW
-
-
-def _centres(node: Node) -> bool:
-    """Whether a node takes a zero point off what it widened."""
-    value = node.inputs[0] if node.op.name == "sub" else None
-    while value is not None and value.node is not None and value.node.op.name in ("broadcast", "reshape"):
-        value = value.node.inputs[0]
-    return value is not None and value.node is not None and _widens(value.node)
 
 
 @dataclass(frozen=True, slots=True)

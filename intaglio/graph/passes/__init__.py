@@ -11,6 +11,7 @@ from intaglio.graph.passes.canonicalize import canonicalize_ops
 from intaglio.graph.passes.combine_parallel import combine_parallel_conv2d, combine_parallel_matmul
 from intaglio.graph.passes.common_subexpr import eliminate_common_subexpr
 from intaglio.graph.passes.dead_code import dead_code
+from intaglio.graph.passes.fake_quantization import fake_quantization_to_integer
 from intaglio.graph.passes.fold_constant import fold_constant
 from intaglio.graph.passes.fold_scale_axis import fold_scale_axis
 from intaglio.graph.passes.hoist_reductions import hoist_reductions
@@ -33,6 +34,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("MergeLoops", 0, merge_loops),
     Pass("SimplifyInference", 0, simplify_inference),
     Pass("SinkConstants", 2, sink_constants),
+    Pass("FakeQuantizationToInteger", 2, fake_quantization_to_integer),
     Pass("FoldConstant", 2, fold_constant),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
     Pass("SimplifyReductions", 3, simplify_reductions),

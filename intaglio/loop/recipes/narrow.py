@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from intaglio.graph.codes import NARROW
 from intaglio.loop import places
-from intaglio.loop.codes import NARROW, code_of
+from intaglio.loop.codes import code_of
 from intaglio.loop.ir import Buffer
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.nests import variable_of

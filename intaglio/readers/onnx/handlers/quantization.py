@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from onnx import TensorProto
 
 from intaglio.ops.compositions.basic import convert, dtype_of, rank_of
@@ -53,6 +54,8 @@ def _is_zero(x: Operand) -> bool:
 @onnx_op("DequantizeLinear", domain=MICROSOFT)
 def dequantize_linear(call: OnnxCall, x: Operand, scale: Operand, zero: Operand | None = None) -> Any:
     element = call.element(0)
+    if isinstance(x, np.ndarray) and x.ndim > 1 and element is None and x.dtype.itemsize == 1:
+        x = call.importer.graph.constant(x)  # codes stay codes, for products of them
     scale = numbers(scale, call.element(1))
     axis, block = call.attr("axis", 1), call.attr("block_size", 0)
     wide = q.spread(scale, x, axis, block)
