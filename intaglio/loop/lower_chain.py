@@ -85,7 +85,10 @@ class ChainLowering:
         if worth_threads(total) and isinstance(body[0], For):
             body[0] = replace(body[0], kind="parallel")
         note = f"row by row through {len(members)} operators, {self.strips} strips"
-        return Nest(Block((*self.before, *body)), (note, *self.notes), tuple(self.extra))
+        made = Block((*self.before, *body))
+        if self.target.tuning is not None:
+            self.target.tuning.made(made)
+        return Nest(made, (note, *self.notes), tuple(self.extra))
 
     def keep(self, value: Value, rows: Rows) -> None:
         """A ring of rows with channels last for an image between two members, one for each strip."""
