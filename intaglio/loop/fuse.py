@@ -105,8 +105,9 @@ class Fuser:
             return set()
         exists = set(self.needed)
         for node in self.graph.nodes:
-            if node.op.name in HEAVY:
+            if node.op.name in HEAVY or node.op.name == "unfold":
                 exists.update(node.inputs)
+                exists.update(_renamed(value) for value in node.inputs)
         return {
             node
             for node in self.graph.nodes
@@ -381,6 +382,13 @@ class Fuser:
 
     def note(self, node: Node, target: str, fused: bool, because: str) -> None:
         self.decisions.append(Decision(node.outputs[0].name, node.op.name, target, fused, because))
+
+
+def _renamed(value: Value) -> Value:
+    """What a value is under another shape."""
+    while value.node is not None and value.node.op.name == "reshape":
+        value = value.node.inputs[0]
+    return value
 
 
 def fuse(graph: Graph, *, keep_phases: bool = False, fusing: bool = True) -> Fusion:

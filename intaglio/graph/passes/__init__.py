@@ -16,6 +16,7 @@ from intaglio.graph.passes.fold_constant import fold_constant
 from intaglio.graph.passes.fold_scale_axis import fold_scale_axis
 from intaglio.graph.passes.hoist_reductions import hoist_reductions
 from intaglio.graph.passes.merge_loops import merge_loops
+from intaglio.graph.passes.relu_masks import relu_masks
 from intaglio.graph.passes.simplify_inference import simplify_inference
 from intaglio.graph.passes.simplify_reductions import simplify_reductions
 from intaglio.graph.passes.sink_constants import sink_constants
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("SinkConstants", 2, sink_constants),
     Pass("FakeQuantizationToInteger", 2, fake_quantization_to_integer),
     Pass("FoldConstant", 2, fold_constant),
+    Pass("ReluMasks", 3, relu_masks),
     Pass("CanonicalizeOps", 3, canonicalize_ops),
     Pass("SimplifyReductions", 3, simplify_reductions),
     Pass("HoistReductions", 3, hoist_reductions),

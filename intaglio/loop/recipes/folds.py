@@ -20,9 +20,8 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.nests import Names, loop, parallel
 from intaglio.loop.recipes.sections import SPATIAL, Phase, Section, over_sections, place_sections
-from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read, apply, as_index, cast, where
+from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read, apply, as_index, where
 from intaglio.ops.movement import flat_index, split_index
-from intaglio.shared import dtypes
 from intaglio.shared.index import product, upper, variable
 
 MOST_TERMS = 320  # reads of all sections together, which are written out
@@ -147,7 +146,7 @@ class _Scattered(_Fold):
         assert found is not None
         number, value, _ = found
         last = prod(self.kernel) - 1
-        held = Buffer(self.names.fresh("number"), dtypes.i32, (), "local", "register")
+        held = Buffer(self.names.fresh("number"), number.dtype, (), "local", "register")
         at = as_index(Read(held, (), held.dtype), 0, last)
         taps = split_index(at, self.kernel)
         index = flat_index(
@@ -157,7 +156,7 @@ class _Scattered(_Fold):
         value = where(apply("le", number, last), value, self.zero)
         apart = all(w.stride > (w.kernel - 1) * w.dilation for w in self.windows)
         add = Store(self.plane, (index,), value) if apart else Reduce(self.plane, (index,), "add", value)
-        return [Alloc(held), Store(held, (), cast(apply("min", number, last), held.dtype)), add]
+        return [Alloc(held), Store(held, (), apply("min", number, last)), add]
 
     def finish(self, image: Place) -> list[Stmt]:
         """Every place of the plane through the epilogue."""
