@@ -8,6 +8,7 @@ from typing import Any
 from intaglio.ops.compositions.basic import dtype_of, floating
 from intaglio.ops.dispatch import composition
 from intaglio.ops.registry import prim
+from intaglio.shared import dtypes
 
 
 def gt(a: Any, b: Any) -> Any:
@@ -113,6 +114,47 @@ def logaddexp(a: Any, b: Any) -> Any:
     top = prim.detach(prim.max(a, b))
     top = prim.where(isfinite(top), top, 0)
     return prim.add(prim.log(prim.add(prim.exp(prim.sub(a, top)), prim.exp(prim.sub(b, top)))), top)
+
+
+def signbit(x: Any) -> Any:
+    """Whether an element has a minus, as -0 has."""
+    dtype = dtype_of(x)
+    bits = prim.bitcast(x, dtype=_SIGNED[dtype.size]) if dtype.is_float else x
+    return prim.lt(bits, 0) if bits is not x or dtype.is_integer else prim.ne(x, x)
+
+
+def copysign(a: Any, b: Any) -> Any:
+    """The size of a with the sign of b."""
+    return prim.where(signbit(b), -prim.abs(a), prim.abs(a))
+
+
+@composition
+def erfinv(x: Any) -> Any:
+    """The number whose `erf` is x: the quantile of the normal distribution by Giles' polynomials, corrected
+    by Newton's method."""
+    w = -prim.log1p(-x * x)
+    near, far = _polynomial(_ERFINV_NEAR, w - 2.5), _polynomial(_ERFINV_FAR, prim.sqrt(w) - 3)
+    y = prim.where(prim.lt(w, 5), near, far) * x
+    for _ in range(2):
+        slope = prim.exp(-y * y) * (2 / math.sqrt(math.pi))
+        y = y - prim.where(prim.eq(slope, 0), 0, (prim.erf(y) - x) / prim.where(prim.eq(slope, 0), 1, slope))
+    y = prim.where(prim.eq(prim.abs(x), 1), x * math.inf, y)
+    return prim.where(prim.lt(1, prim.abs(x)), math.nan, y)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+    """Horner's rule, the highest power first."""
+    total: Any = coefficients[0]
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+_SIGNED = {2: dtypes.i16, 4: dtypes.i32, 8: dtypes.i64}
+_ERFINV_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+                -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)  # fmt: skip
+_ERFINV_FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
+               0.00943887047, 1.00167406, 2.83297682)  # fmt: skip
 
 
 @composition

@@ -16,7 +16,7 @@ from intaglio.ops.compositions.basic import (
     static,
     unsqueeze,
 )
-from intaglio.ops.compositions.functions import clamp
+from intaglio.ops.compositions.functions import clamp, logical_and
 from intaglio.ops.compositions.reduction import mean as mean_of
 from intaglio.ops.compositions.reduction import norm
 from intaglio.ops.dispatch import composition
@@ -120,7 +120,7 @@ def nll_loss(
     Args:
         target: class indices [n, ...].
         weight: a factor for each class; the mean is weighed by it.
-        ignore_index: targets of this value do not count.
+        ignore_index: targets of this value do not count. Others that are no class make the loss NaN.
     """
     return _class_loss("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
 
@@ -140,7 +140,8 @@ def cross_entropy(
         input: scores [n, classes, ...] or [classes].
         target: class indices [n, ...], or probabilities of input's shape.
         weight: a factor for each class.
-        ignore_index: class indices of this value do not count.
+        ignore_index: class indices of this value do not count. Other indices that are no class make the
+            loss NaN.
         label_smoothing: this part of the target is spread evenly over all classes.
     """
     logarithms = log_softmax(input, _class_axis(input))
@@ -182,8 +183,8 @@ def _class_loss(
     weighed = None if weight is None else _class_weight(weight, logarithms)
     terms = logarithms if weighed is None else logarithms * weighed
     loss = -prim.sum(prim.where(picked, terms, 0), axes=(axis,))
-    if ignore_index >= 0:
-        loss = prim.where(counts, loss, 0)
+    known = logical_and(prim.le(0, target), prim.lt(target, shape_of(logarithms)[axis]))
+    loss = prim.where(counts, prim.where(known, loss, math.nan), 0)
     if smoothing:
         classes = static(shape_of(logarithms)[axis], name)
         even = -prim.sum(terms, axes=(axis,)) * (1 / classes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.ops.compositions.basic import dtype_of, movedim, rank_of, reshape, shape_of, transpose
+from intaglio.ops.compositions.basic import dtype_of, movedim, rank_of, reshape, shape_of, static, transpose
 from intaglio.ops.compositions.convolution import Size, per_axis
 from intaglio.ops.dispatch import composition
 from intaglio.ops.like import constant_like
@@ -122,6 +122,38 @@ def repeated(x: Any, axis: int, times: int) -> Any:
     apart = prim.reshape(x, shape=(*shape[: axis + 1], 1, *shape[axis + 1 :]))
     wide = prim.broadcast(apart, shape=(*shape[: axis + 1], times, *shape[axis + 1 :]))
     return prim.reshape(wide, shape=(*shape[:axis], shape[axis] * times, *shape[axis + 1 :]))
+
+
+@composition
+def antialiased(
+    x: Any, size: Sequence[int], scales: Sequence[float | None], mode: str, align_corners: bool
+) -> Any:
+    """Resize the last axes, `bilinear` or `bicubic`, with a kernel that widens where the axis shrinks, so
+    that every element counts; as PyTorch's `interpolate(antialias=True)`."""
+    lead = rank_of(x) - len(size)
+    for k, (wanted, factor) in enumerate(zip(size, scales, strict=True)):
+        extent = static(shape_of(x)[lead + k], "interpolate")
+        if align_corners:
+            scale = (extent - 1) / (wanted - 1) if wanted > 1 else 0.0
+        else:
+            scale = 1 / factor if factor else extent / wanted
+        x = resample(x, lead + k, _wide_taps(extent, wanted, scale, mode))
+    return x
+
+
+def _wide_taps(extent: int, wanted: int, scale: float, mode: str) -> Taps:
+    """The elements under a kernel as wide as `scale` places, with weights that add up to 1."""
+    reach, widened = (1.0 if mode == "bilinear" else 2.0), max(scale, 1.0)
+    centre = scale * (np.arange(wanted) + 0.5)
+    low = np.maximum(np.floor(centre - reach * widened + 0.5), 0)
+    high = np.minimum(np.floor(centre + reach * widened + 0.5), extent)
+    index = low[:, None] + np.arange(int((high - low).max()))
+    distance = np.abs(index - centre[:, None] + 0.5) / widened
+    weight = np.maximum(1 - distance, 0) if mode == "bilinear" else keys_kernel(distance, -0.5)
+    weight = np.where(index < high[:, None], weight, 0)
+    weight = weight / weight.sum(1, keepdims=True)
+    index = np.minimum(index, extent - 1)
+    return [(index[:, k], weight[:, k]) for k in range(index.shape[1])]
 
 
 def _nearest(places: Array, scale: Any, extent: int, corners: bool) -> Taps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.fx import GraphModule
 
 from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import dtype_of_torch
+from intaglio.readers.torch.checks import IndexChecks
 from intaglio.readers.torch.importer import Importer
 from intaglio.shared.index import Index
 from intaglio.shared.types import TensorType
@@ -22,16 +24,25 @@ class FxProgram:
 
     `taken` says for each input of the graph which argument it is, or what draws its random numbers.
     `results` has an entry per result: a position among the graph's outputs (`output`, or `size` for a number
-    of elements), an argument handed through (`argument`), or a `constant`.
+    of elements, `number` for a number that a tensor held; `laid out` with the order of its dimensions in
+    memory), an argument handed through (`argument`), or a `constant`. The last output says for each of
+    `checks` whether it found an index out of range.
     """
 
     graph: Graph
     taken: tuple[int | Callable[[], torch.Tensor], ...]
     results: tuple[tuple[str, Any], ...]
+    checks: tuple[str, ...] = ()
 
 
-def read_fx(module: GraphModule, arguments: Sequence[Any]) -> FxProgram:
+def read_fx(
+    module: GraphModule, arguments: Sequence[Any], checked: bool = True, visible: int | None = None
+) -> FxProgram:
     """The graph of an FX module for arguments of these shapes, types and numbers.
+
+    Args:
+        visible: how many results, by default all, a user sees; they lie in memory as PyTorch's do.
+        checked: whether indices are to be checked, which a backward pass does not need to do again.
 
     Raises:
         UnsupportedError: an operator, type or feature that is not supported.
@@ -39,6 +50,7 @@ def read_fx(module: GraphModule, arguments: Sequence[Any]) -> FxProgram:
     graph = Graph("model")
     importer = Importer(module, graph)
     draws = importer.draws = {}
+    checks = importer.checks = IndexChecks() if checked else None
     placeholders: dict[str, Any] = {}
     position: dict[Value, int] = {}
     nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
@@ -53,19 +65,55 @@ def read_fx(module: GraphModule, arguments: Sequence[Any]) -> FxProgram:
             placeholders[node.name] = argument
     results: list[tuple[str, Any]] = []
     outputs: list[Value] = []
-    for result in importer.run(placeholders):
-        if isinstance(result, Value) and result in position:
+    last = next(node for node in module.graph.nodes if node.op == "output")
+    for result, node in zip(importer.run(placeholders), last.args[0], strict=True):
+        if isinstance(result, Value) and _is_number(node):
+            results.append(("number", len(outputs)))
+            outputs.append(result)
+        elif isinstance(result, Value) and result in position:
             results.append(("argument", position[result]))
         elif result is None or isinstance(result, (bool, int, float)):
             results.append(("constant", result))
         else:
-            results.append(("size" if isinstance(result, Index) else "output", len(outputs)))
+            order = _order(node) if visible is None or len(results) < visible else None
+            kind = "size" if isinstance(result, Index) else "laid out" if order else "output"
+            results.append((kind, (len(outputs), order) if order else len(outputs)))
             outputs.append(importer.as_value(result))
+    if checks is not None and checks.flags:
+        outputs.append(checks.flags_together())
     graph.set_outputs(outputs, [f"y{k}" for k in range(len(outputs))])
     read = {value for node in graph.nodes for value in node.inputs} | set(outputs)
     graph.inputs = [value for value in graph.inputs if value in read]
     sources: dict[Value, int | Callable[[], torch.Tensor]] = {**position, **draws}
-    return FxProgram(graph, tuple(sources[value] for value in graph.inputs), tuple(results))
+    taken = tuple(sources[value] for value in graph.inputs)
+    return FxProgram(graph, taken, tuple(results), tuple(checks.texts) if checks is not None else ())
+
+
+def _is_number(node: Any) -> bool:
+    """Whether PyTorch has a Python number where the graph has a tensor."""
+    found = node.meta.get("val") if isinstance(node, torch.fx.Node) else None
+    return isinstance(found, (torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def _order(node: Any) -> tuple[int, ...] | None:
+    """The order of a dense tensor's dimensions in memory where it is not theirs."""
+    found = node.meta.get("val") if isinstance(node, torch.fx.Node) else None
+    if not isinstance(found, torch.Tensor):
+        return None
+    shape, strides = ([_known(e) for e in numbers] for numbers in (found.shape, found.stride()))
+    if None in shape or None in strides or 0 in shape:
+        return None
+    wide = [k for k, extent in enumerate(shape) if extent != 1]
+    order = sorted(wide, key=lambda k: -strides[k])
+    dense = all(strides[a] == strides[b] * shape[b] for a, b in pairwise(order))
+    if not dense or order == wide or strides[order[-1]] != 1:
+        return None
+    return tuple(order + [k for k, extent in enumerate(shape) if extent == 1])
+
+
+def _known(extent: Any) -> Any:
+    """The number that a size was when PyTorch traced it; None for one that is data."""
+    return extent if isinstance(extent, int) else extent.node.hint
 
 
 def _sizes(symbolic: Any, argument: Any) -> dict[str, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from intaglio.ops.compositions.basic import static
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.torch import handlers
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
+from intaglio.readers.torch.checks import IndexChecks
 from intaglio.readers.torch.handlers.control import HIGHER_ORDER
 from intaglio.readers.torch.registry import FxCall, find_handler
 from intaglio.shared.atoms import Var
@@ -65,7 +67,8 @@ class Importer:
 
     `sizes` are the numbers that a caller gave for PyTorch's symbols. `places` has the places of true elements
     by tensor, `counts` how many there are by the symbol that stands for it. `draws` are the inputs that take
-    random numbers and what draws them at every call; None when there is nobody to draw.
+    random numbers and what draws them at every call; None when there is nobody to draw. `checks` are the
+    indices to look at; None when there is nobody to tell.
     """
 
     def __init__(self, module: GraphModule, graph: Graph) -> None:
@@ -78,6 +81,7 @@ class Importer:
         self.places: dict[Value, Value] = {}
         self.counts: dict[Var, Value] = {}
         self.draws: dict[Value, Callable[[], torch.Tensor]] | None = None
+        self.checks: IndexChecks | None = None
 
     def run(self, placeholders: Mapping[str, Any]) -> Any:
         """Import every node; returns what the graph's output node holds.
@@ -119,7 +123,7 @@ class Importer:
             if isinstance(node.target, torch._ops.OpOverload):
                 if node.target._opname in _NOTHING:
                     return None
-                result = find_handler(shown)(FxCall(self, node), *args, **kwargs)
+                result = find_handler(shown)(FxCall(self, node, place_of(node)), *args, **kwargs)
             else:
                 result = self.python(node.target, args, kwargs)
             self.check(node, result)
@@ -150,6 +154,7 @@ class Importer:
         """Import a nested graph in place."""
         nested = Importer(module, self.graph)
         nested.tensors, nested.random, nested.draws = self.tensors, self.random, self.draws
+        nested.checks = self.checks
         nested.sizes, nested.places, nested.counts = self.sizes, self.places, self.counts
         names = [n.name for n in module.graph.nodes if n.op == "placeholder"]
         return nested.run(dict(zip(names, operands, strict=True)))
@@ -218,6 +223,7 @@ def _integral(value: Any) -> Any:
     return value if isinstance(value, Index) else int(value)
 
 
+_TORCH = str(Path(torch.__file__).parent)
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _EXTENTS: dict[str, Callable[..., Any]] = {
     "sym_int": _integral,
@@ -227,6 +233,18 @@ _EXTENTS: dict[str, Callable[..., Any]] = {
 
 
 def place_of(node: FxNode) -> Where | None:
-    """The line of the user's module that made a node, as far as its stack trace tells."""
+    """The line of the user's program that made a node, as far as its stack trace tells: the innermost outside
+    of PyTorch. Where all are inside of it, the part of the user's module is named too."""
     found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    return Where(found[-1][0], int(found[-1][1])) if found else None
+    own = [place for place in found if not place[0].startswith(_TORCH)]
+    if own:
+        return Where(own[-1][0], int(own[-1][1]))
+    file, line = found[-1] if found else ("module", "0")
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    if not stack:
+        return Where(file, int(line)) if found else None
+    path, kind = stack[-1]
+    name = re.sub(r"^L\['\w+'\]\.?", "", path)
+    part = f"in {getattr(kind, '__qualname__', kind)} {name}".strip()
+    text = Where(file, int(line)).text
+    return Where(file, int(line), f"{text}  ({part})" if text else part)

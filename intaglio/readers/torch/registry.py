@@ -13,6 +13,7 @@ from intaglio.ops.registry import prim
 from intaglio.readers.torch.arrays import dtype_of_torch
 from intaglio.shared.dtypes import DType
 from intaglio.shared.errors import UnsupportedError
+from intaglio.shared.where import Where
 
 if TYPE_CHECKING:
     from torch.fx import Node as FxNode
@@ -66,10 +67,11 @@ def known_operators() -> list[str]:
 
 @dataclass(frozen=True)
 class FxCall:
-    """One node of an FX graph, and who imports it."""
+    """One node of an FX graph, who imports it, and the user's line that made it."""
 
     importer: Importer
     node: FxNode
+    place: Where | None
 
     @property
     def graph(self) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from intaglio.graph.grad import gradient
-from intaglio.ops.compositions import indexing, pooling, resize
+from intaglio.ops.compositions import indexing, pooling, reduction, resize
 from intaglio.ops.compositions.basic import dtype_of, extent, rank_of, reshape, shape_of
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.handlers.network import batched, grid_sampler, sizes, spatial
@@ -94,6 +94,12 @@ def prelu_backward(call: FxCall, g: Any, x: Any, weight: Any) -> Any:
     return prim.where(positive, g, g * weight), prim.where(positive, 0, g * x)
 
 
+@aten("rrelu_with_noise_backward")
+def rrelu_backward(call: FxCall, g: Any, x: Any, noise: Any, lower: float, upper: float, train: bool,
+                   is_result: bool = False) -> Any:  # fmt: skip
+    return g * noise if train else prim.where(prim.lt(0, x), g, g * ((lower + upper) / 2))
+
+
 @aten("log_sigmoid_backward")
 def log_sigmoid_backward(call: FxCall, g: Any, x: Any, buffer: Any) -> Any:
     return g * prim.sigmoid(-x)
@@ -103,3 +109,32 @@ def log_sigmoid_backward(call: FxCall, g: Any, x: Any, buffer: Any) -> Any:
 def grid_sampler_backward(call: FxCall, g: Any, x: Any, grid: Any, mode: int, padding: int, corners: bool,
                           mask: Sequence[bool]) -> Any:  # fmt: skip
     return tuple(gradient(call.graph, grid_sampler(call, x, grid, mode, padding, corners), [x, grid], g))
+
+
+@aten("_weight_norm_interface_backward")
+def weight_norm_backward(call: FxCall, g: Any, v: Any, size: Any, norms: Any, dim: int) -> Any:
+    """The derivatives of `v * size / |v|` by v and size; norms are over all dimensions but one."""
+    axes = tuple(k for k in range(rank_of(v)) if k != dim % rank_of(v))
+    length = reduction.norm(v, 2, axes, True)
+    return tuple(gradient(call.graph, v * (size / length), [v, size], g))
+
+
+def _fractional_backward(call: FxCall, g: Any, x: Any, kernel: Any, size: Any, indices: Any) -> Any:
+    return max_pool_backward(call, g, x, None, None, None, None, False, indices)
+
+
+aten("fractional_max_pool2d_backward", "fractional_max_pool3d_backward")(_fractional_backward)
+
+
+def _antialiased_backward(mode: str) -> Callable[..., Any]:
+    def handler(call: FxCall, g: Any, output_size: Any, input_size: Any, corners: bool, *scales: Any) -> Any:
+        given = scales or (None,) * len(output_size)
+        return _linear(
+            call, lambda x: resize.antialiased(x, tuple(output_size), given, mode, corners), input_size, g
+        )
+
+    return handler
+
+
+for _mode in ("bilinear", "bicubic"):
+    aten(f"_upsample_{_mode}2d_aa_backward")(_antialiased_backward(_mode))

@@ -19,6 +19,9 @@ from intaglio.shared import dtypes
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.types import TensorType
 
+NOBODY_DRAWS = "random numbers inside of a compiled PyTorch program are not supported"
+DRAW_OUTSIDE = "call module.eval(), set dropout to 0, or draw outside and pass the tensor in"
+
 
 @aten("full")
 def full(call: FxCall, size: Sequence[Any], value: Any, **named: Any) -> Any:
@@ -89,18 +92,44 @@ def eye(call: FxCall, rows: int, columns: int | None = None, **named: Any) -> An
 
 @aten("dropout", "native_dropout")
 def dropout(call: FxCall, x: Any, p: float, train: bool | None) -> Any:
-    """The kept elements are drawn from the program's own generator, or by PyTorch at every call."""
     native = call.node.target._opname == "native_dropout"  # type: ignore[union-attr]
     if not train or p == 0:
         return (x, call.full(shape_of(x), True, dtypes.bool_)) if native else x
-    if call.importer.draws is not None:
-        kept = prim.ne(_drawn(call, lambda tensor: tensor.bernoulli_(1 - p), shape_of(x), torch.float32), 0)
-    elif call.importer.random is not None:
-        kept = draws.bernoulli(call.importer.random.draw(shape_of(x)), shape_of(x), 1 - p)
-    else:
-        return random(call)
-    y = prim.where(kept, x * (1 / (1 - p) if p < 1 else 1.0), 0)
+    kept = _kept(call, shape_of(x), p)
+    y = _scaled(x, kept, p)
     return (y, kept) if native else y
+
+
+def dropped(call: FxCall, x: Any, p: float) -> Any:
+    """x after dropout."""
+    return _scaled(x, _kept(call, shape_of(x), p), p)
+
+
+def _scaled(x: Any, kept: Any, p: float) -> Any:
+    return prim.where(kept, x * (1 / (1 - p) if p < 1 else 1.0), 0)
+
+
+def _kept(call: FxCall, shape: Any, p: float) -> Any:
+    """Which elements dropout keeps, drawn from the program's own generator, or by PyTorch at every call."""
+    if call.importer.draws is not None:
+        return prim.ne(_drawn(call, lambda tensor: tensor.bernoulli_(1 - p), shape, torch.float32), 0)
+    if call.importer.random is not None:
+        return draws.bernoulli(call.importer.random.draw(shape), shape, 1 - p)
+    raise UnsupportedError(NOBODY_DRAWS, hint=DRAW_OUTSIDE)
+
+
+@aten("rrelu_with_noise_functional")
+def rrelu(call: FxCall, x: Any, noise: Any, lower: float = 1 / 8, upper: float = 1 / 3, train: bool = False,
+          generator: Any = None) -> Any:  # fmt: skip
+    """Leaky where x is not positive, with a slope that is drawn for every element; and the slopes."""
+    negative = prim.le(x, 0)
+    if not train:
+        return prim.where(negative, x * ((lower + upper) / 2), x), noise
+    if call.importer.draws is None:
+        raise UnsupportedError(NOBODY_DRAWS, hint=DRAW_OUTSIDE)
+    held = call.node.args[0].meta["val"]  # type: ignore[union-attr]
+    slope = _drawn(call, lambda tensor: tensor.uniform_(lower, upper), held.shape, held.dtype)
+    return prim.where(negative, x * slope, x), prim.where(negative, slope, 1)
 
 
 def _drawn(call: FxCall, fill: Callable[[Any], Any], shape: Any = None, dtype: Any = None) -> Any:
@@ -122,10 +151,7 @@ def random(call: FxCall, *args: Any, **named: Any) -> Any:
     packet, _, overload = str(call.node.target).removeprefix("aten.").partition(".")
     numbers = [a for a in args if isinstance(a, (int, float))]
     if call.importer.draws is None or packet == "multinomial" or named.get("generator") is not None:
-        raise UnsupportedError(
-            "random numbers inside of a compiled PyTorch program are not supported",
-            hint="call module.eval(), set dropout to 0, or draw outside and pass the tensor in",
-        )
+        raise UnsupportedError(NOBODY_DRAWS, hint=DRAW_OUTSIDE)
     if packet == "bernoulli" and overload == "default":
         return prim.cast(prim.lt(_drawn(call, lambda tensor: tensor.uniform_()), args[0]), dtype=call.dtype)
     if packet == "normal" and len(numbers) < 2:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from intaglio.ops.compositions import activation, functions
-from intaglio.ops.compositions.basic import dtype_of, floating
+from intaglio.ops.compositions.basic import dtype_of, floating, unsqueeze
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.arrays import dtype_of_torch
 from intaglio.readers.torch.registry import FxCall, aten, direct
@@ -44,7 +44,7 @@ direct({name: _float(getattr(prim, name)) for name in _FLOAT_PRIMITIVES})
 direct(
     {
         name: _float(getattr(functions, name))
-        for name in ("exp2", "log2", "log10", "erfc", "rsqrt", "reciprocal")
+        for name in ("exp2", "log2", "log10", "erfc", "erfinv", "rsqrt", "reciprocal")
     }
 )
 direct({name: getattr(prim, name) for name in ("abs", "neg", "sign", "floor", "ceil", "trunc")})
@@ -84,6 +84,8 @@ direct(
         "nan_to_num": lambda x, nan=None, posinf=None, neginf=None: functions.nan_to_num(
             x, nan or 0.0, posinf, neginf
         ),
+        "signbit": functions.signbit,
+        "copysign": lambda a, b: functions.copysign(floating(a), b if hasattr(b, "type") else float(b)),
         "lerp": functions.lerp,
         "square": functions.square,
         "alias": lambda x: x,
@@ -230,6 +232,18 @@ def addcmul(call: FxCall, x: Any, a: Any, b: Any, *, value: float = 1) -> Any:
 @aten("prims.fma")
 def fma(call: FxCall, a: Any, b: Any, c: Any) -> Any:
     return a * b + c
+
+
+@aten("_trilinear")
+def trilinear(call: FxCall, a: Any, b: Any, c: Any, expand_a: Sequence[int], expand_b: Sequence[int],
+              expand_c: Sequence[int], sums: Sequence[int], unroll: int = 1) -> Any:  # fmt: skip
+    """A sum of products of three tensors, each with more dimensions of extent 1."""
+    wide = []
+    for x, dims in ((a, expand_a), (b, expand_b), (c, expand_c)):
+        for dim in dims:
+            x = unsqueeze(x, dim)
+        wide.append(x)
+    return prim.sum(wide[0] * wide[1] * wide[2], axes=tuple(sums))
 
 
 @aten("addcdiv")

@@ -15,6 +15,7 @@ from intaglio.ops.compositions.basic import (
     dtype_of,
     expand,
     extent,
+    movedim,
     rank_of,
     reshape,
     shape_of,
@@ -23,6 +24,7 @@ from intaglio.ops.compositions.basic import (
 )
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
+from intaglio.readers.torch.checks import check_index
 from intaglio.readers.torch.handlers.selection import integer_indices
 from intaglio.readers.torch.registry import FxCall, aten
 from intaglio.shared import dtypes
@@ -38,11 +40,13 @@ def gather(call: FxCall, x: Any, dim: int, index: Any, *, sparse_grad: bool = Fa
         return call.full(shape_of(index), 0)
     if rank_of(x) == 0:
         return reshape(indexing.gather(reshape(x, (1,)), 0, reshape(index, (-1,))), shape_of(index))
+    check_index(call, index, shape_of(x)[dim], lowest=0)
     return indexing.gather(x, dim, index)
 
 
 @aten("embedding")
 def embedding(call: FxCall, weight: Any, index: Any, *settings: Any, **named: Any) -> Any:
+    check_index(call, index, shape_of(weight)[0], lowest=0)
     return indexing.embedding(index, weight)
 
 
@@ -50,6 +54,7 @@ def embedding(call: FxCall, weight: Any, index: Any, *settings: Any, **named: An
 def index_select(call: FxCall, x: Any, dim: int, index: Any) -> Any:
     if rank_of(x) == 0:
         return x
+    check_index(call, index, shape_of(x)[dim], lowest=0)
     return indexing.index_select(x, dim, reshape(index, (-1,)))
 
 
@@ -58,7 +63,18 @@ def index(call: FxCall, x: Any, indices: Sequence[Any]) -> Any:
     shape = call.node.meta["val"].shape
     masked = next((k for k, i in enumerate(indices) if i is not None and dtype_of(i).kind == "bool"), None)
     number = None if masked is None else call.importer.known_size(shape[masked])
+    _check_all(call, x, indices)
     return indexing.get_items(x, integer_indices(call, indices, number))
+
+
+def _check_all(call: FxCall, x: Any, indices: Sequence[Any]) -> None:
+    """Check the indices that are no masks; a mask stands for as many axes as it has."""
+    axis = 0
+    for given in indices:
+        is_mask = given is not None and dtype_of(given) in (dtypes.bool_, dtypes.u8)
+        if given is not None and not is_mask:
+            check_index(call, given, shape_of(x)[axis])
+        axis += rank_of(given) if is_mask else 1
 
 
 @aten("index_put", "_unsafe_index_put", "_index_put_impl")
@@ -75,6 +91,7 @@ def index_put(call: FxCall, x: Any, indices: Sequence[Any], values: Any, accumul
         lead = len(shape_of(values)) - (rank_of(x) - rank_of(given[0]) + 1)
         rows = shape_of(values)[lead + indices.index(given[0])] if lead >= 0 else 1
         number = rows if isinstance(rows, int) and rows != 1 else None
+    _check_all(call, x, indices)
     found = integer_indices(call, indices, number)
     return indexing.set_items(x, found, values, "add" if accumulate else "set")
 
@@ -93,6 +110,7 @@ def scatter(call: FxCall, x: Any, dim: int, index: Any, source: Any, reduce: str
         return reshape(found, ())
     if not hasattr(source, "type"):
         source = call.full(shape_of(index), source, dtype_of(x))
+    check_index(call, index, shape_of(x)[dim], lowest=0)
     for axis, size in enumerate(shape_of(index)):
         source = indexing.slice_axis(source, axis, 0, size)
     if reduce == "mean":
@@ -132,16 +150,40 @@ def _scatter_mean(call: FxCall, x: Any, dim: int, index: Any, source: Any, inclu
 
 @aten("index_add")
 def index_add(call: FxCall, x: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-    return indexing.index_add(x, dim, index, source, alpha)
+    if rank_of(x) == 0:
+        return reshape(index_add(call, reshape(x, (1,)), 0, index, reshape(source, (-1,)), alpha=alpha), ())
+    check_index(call, index, shape_of(x)[dim], lowest=0)
+    return indexing.index_add(x, dim, reshape(index, (-1,)), source, alpha)
 
 
 @aten("index_copy")
 def index_copy(call: FxCall, x: Any, dim: int, index: Any, source: Any) -> Any:
-    return indexing.index_copy(x, dim, index, source)
+    if rank_of(x) == 0:
+        return reshape(index_copy(call, reshape(x, (1,)), 0, index, reshape(source, (-1,))), ())
+    check_index(call, index, shape_of(x)[dim], lowest=0)
+    return indexing.index_copy(x, dim, reshape(index, (-1,)), source)
+
+
+@aten("index_reduce")
+def index_reduce(call: FxCall, x: Any, dim: int, index: Any, source: Any, reduce: str, *,
+                 include_self: bool = True) -> Any:  # fmt: skip
+    """Slices of the source combined into the places of a dimension that a vector names."""
+    if rank_of(x) == 0:
+        found = index_reduce(call, reshape(x, (1,)), 0, index, reshape(source, (-1,)), reduce,
+                             include_self=include_self)  # fmt: skip
+        return reshape(found, ())
+    axis, index = axis_of(dim, rank_of(x)), reshape(index, (-1,))
+    column = reshape(index, [shape_of(index)[0] if k == axis else 1 for k in range(rank_of(x))])
+    return scatter(call, x, axis, expand(column, shape_of(source)), source, reduce,
+                   include_self=include_self)  # fmt: skip
 
 
 @aten("index_fill")
 def index_fill(call: FxCall, x: Any, dim: int, index: Any, value: Any) -> Any:
+    if rank_of(x) == 0:
+        return reshape(index_fill(call, reshape(x, (1,)), 0, index, value), ())
+    index = reshape(index, (-1,))
+    check_index(call, index, shape_of(x)[dim])
     axis = axis_of(dim, rank_of(x))
     shape = [shape_of(index)[0] if k == axis else e for k, e in enumerate(shape_of(x))]
     if not hasattr(value, "type"):
@@ -172,6 +214,20 @@ def slice_scatter(call: FxCall, x: Any, source: Any, dim: int = 0, start: Any = 
     return indexing.index_copy(x, axis, taken, source)
 
 
+@aten("diagonal_scatter")
+def diagonal_scatter(call: FxCall, x: Any, source: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """x with a diagonal replaced."""
+    rank = rank_of(x)
+    rows, columns = (static(shape_of(x)[d], "diagonal_scatter") for d in (dim1, dim2))
+    count = max(0, min(rows - max(0, -offset), columns - max(0, offset)))
+    if count == 0:
+        return x
+    first = call.graph.constant(np.arange(count) + max(0, -offset))
+    second = call.graph.constant(np.arange(count) + max(0, offset))
+    axes = (axis_of(dim1, rank), axis_of(dim2, rank))
+    return prim.scatter(x, movedim(source, rank_of(source) - 1, 0), first, second, axes=axes, mode="set")
+
+
 def _places(x: Any, axis: int) -> Any:
     """The index along an axis, broadcast over the others."""
     shape = [e if k == axis else 1 for k, e in enumerate(shape_of(x))]
@@ -182,13 +238,25 @@ def _places(x: Any, axis: int) -> Any:
 def one_hot(call: FxCall, index: Any, num_classes: int = -1) -> Any:
     if num_classes < 0:
         raise UnsupportedError("one_hot without num_classes depends on the data", hint="give num_classes")
+    check_index(call, index, num_classes, lowest=0)
     return indexing.one_hot(index, num_classes)
 
 
 @aten("take")
 def take(call: FxCall, x: Any, index: Any) -> Any:
-    flat = indexing.index_select(reshape(x, (-1,)), 0, reshape(index, (-1,)))
-    return reshape(flat, shape_of(index))
+    flat = reshape(x, (-1,))
+    check_index(call, index, shape_of(flat)[0])
+    return reshape(indexing.index_select(flat, 0, reshape(index, (-1,))), shape_of(index))
+
+
+@aten("put")
+def put(call: FxCall, x: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
+    """Elements of the source at row-major positions of x."""
+    flat = reshape(x, (-1,))
+    check_index(call, index, shape_of(flat)[0])
+    index, source = reshape(index, (-1,)), reshape(source, (-1,))
+    mode = "add" if accumulate else "set"
+    return reshape(prim.scatter(flat, source, index, axes=(0,), mode=mode), shape_of(x))
 
 
 @aten("masked_scatter")

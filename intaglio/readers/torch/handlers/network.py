@@ -8,8 +8,8 @@ from typing import Any
 
 from intaglio.graph.grad import gradient
 from intaglio.ops.compositions import (
-    attention,
     convolution,
+    indexing,
     linear,
     loss,
     normalization,
@@ -18,9 +18,11 @@ from intaglio.ops.compositions import (
     sampling,
 )
 from intaglio.ops.compositions.basic import dtype_of, rank_of, reshape, shape_of, transpose
+from intaglio.ops.compositions.fractional import fractional_max_pool as fractional_max_pool_of
 from intaglio.ops.compositions.functions import rsqrt
 from intaglio.ops.compositions.reduction import var_mean
 from intaglio.ops.registry import prim
+from intaglio.readers.torch.checks import check_index
 from intaglio.readers.torch.registry import FxCall, aten, direct
 from intaglio.shared.errors import UnsupportedError
 
@@ -136,6 +138,16 @@ def avg_pool(call: FxCall, x: Any, kernel: Any, stride: Any = (), padding: Any =
     )
 
 
+@aten("fractional_max_pool2d", "fractional_max_pool3d")
+def fractional_max_pool(call: FxCall, x: Any, kernel: Any, size: Any, samples: Any) -> Any:
+    """Windows whose starts are drawn: `samples` has a number below 1 for every image, channel and axis."""
+    rank = spatial(call.node.target._opname)  # type: ignore[union-attr]
+    if rank_of(x) == rank + 1:
+        wide = fractional_max_pool(call, reshape(x, (1, *shape_of(x))), kernel, size, samples)
+        return tuple(reshape(part, shape_of(part)[1:]) for part in wide)
+    return fractional_max_pool_of(x, tuple(kernel), tuple(size), samples)
+
+
 def spatial(name: str) -> int:
     return next(int(c) for c in name if c.isdigit())
 
@@ -233,32 +245,6 @@ def batch_norm_training(call: FxCall, x: Any, weight: Any, bias: Any, *rest: Any
     return (*saved, new_mean, new_var)
 
 
-@aten("scaled_dot_product_attention")
-def attend(
-    call: FxCall,
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any = None,
-    dropout: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    if dropout:
-        raise UnsupportedError("attention with dropout", hint="call module.eval(), or set dropout to 0")
-    return attention.scaled_dot_product_attention(q, k, v, mask, is_causal, scale, enable_gqa)
-
-
-@aten("_scaled_dot_product_flash_attention_for_cpu")
-def flash_attend(call: FxCall, q: Any, k: Any, v: Any, dropout: float = 0.0, is_causal: bool = False, *,
-                 attn_mask: Any = None, scale: float | None = None) -> Any:  # fmt: skip
-    """Only the result, not the log-sum-exp of the scores."""
-    y = attend(call, q, k, v, attn_mask, dropout, is_causal, scale=scale)
-    return y, None
-
-
 def _resize(mode: str, corners_at: int | None) -> Any:
     def handler(call: FxCall, x: Any, size: Any, *rest: Any) -> Any:
         """`size` or `scale_factors`; the flat overload repeats the scales one by one."""
@@ -283,15 +269,33 @@ for _axes, _linear in ((1, "linear"), (2, "bilinear"), (3, "trilinear")):
 aten("upsample_bicubic2d")(_resize("bicubic", 0))
 
 
+def _antialiased(mode: str) -> Any:
+    def handler(call: FxCall, x: Any, size: Any, corners: bool, *rest: Any) -> Any:
+        """The overload `vec` has one list of scales where the other has a number for each axis."""
+        scales = tuple(rest[0] or ()) if rest and isinstance(rest[0], list) else rest
+        found = call.node.meta["val"].shape[2:]
+        given = scales if len(scales) == len(found) else (None,) * len(found)
+        return resize.antialiased(x, [int(e) for e in found], given, mode, corners)
+
+    return handler
+
+
+for _linear in ("bilinear", "bicubic"):
+    aten(f"_upsample_{_linear}2d_aa")(_antialiased(_linear))
+
+
 @aten("nll_loss_forward", "nll_loss2d_forward", "nll_loss")
 def nll_loss(call: FxCall, x: Any, target: Any, weight: Any = None, reduction: int = 1,
              ignore_index: int = -100) -> Any:  # fmt: skip
+    classes = shape_of(x)[0 if rank_of(x) == 1 else 1]
+    check_index(call, target, classes, lowest=0, ignored=ignore_index)
     y = loss.nll_loss(x, target, weight, ignore_index=ignore_index, reduction=REDUCTIONS[reduction])
     if call.node.target._opname == "nll_loss":  # type: ignore[union-attr]
         return y
     kept = prim.cast(prim.ne(target, ignore_index), dtype=dtype_of(x))
     if weight is not None:
-        raise UnsupportedError("the total weight of a weighted nll_loss")
+        known = prim.where(prim.eq(target, ignore_index), 0, target)
+        kept = kept * indexing.embedding(known, weight)
     axes = tuple(range(rank_of(kept)))
     return y, prim.sum(kept, axes=axes) if reduction else call.full((), 0, dtype_of(x))
 
@@ -299,6 +303,8 @@ def nll_loss(call: FxCall, x: Any, target: Any, weight: Any = None, reduction: i
 @aten("cross_entropy_loss")
 def cross_entropy(call: FxCall, x: Any, target: Any, weight: Any = None, reduction: int = 1,
                   ignore_index: int = -100, label_smoothing: float = 0.0) -> Any:  # fmt: skip
+    if not dtype_of(target).is_float:
+        check_index(call, target, shape_of(x)[0 if rank_of(x) == 1 else 1], lowest=0, ignored=ignore_index)
     return loss.cross_entropy(
         x,
         target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from intaglio.graph.ir import Graph
@@ -10,6 +11,7 @@ from intaglio.ops.compositions import indexing, linear, recurrent
 from intaglio.ops.compositions.basic import rank_of, shape_of, transpose
 from intaglio.ops.dispatch import type_of
 from intaglio.ops.registry import prim
+from intaglio.readers.torch.handlers.creation import dropped
 from intaglio.readers.torch.registry import FxCall, aten
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.types import TensorType
@@ -19,6 +21,13 @@ Cell = Callable[..., tuple[Any, ...]]
 
 def _lstm(x: Any, hidden: Any, cell: Any, w_hh: Any, b_hh: Any = None) -> tuple[Any, ...]:
     return recurrent.lstm_gates(x, hidden, cell, w_hh, b_hh)
+
+
+def _projected_lstm(
+    x: Any, hidden: Any, cell: Any, projection: Any, w_hh: Any, b_hh: Any = None
+) -> tuple[Any, ...]:
+    hidden, cell = recurrent.lstm_gates(x, hidden, cell, w_hh, b_hh)
+    return linear.linear(hidden, projection), cell
 
 
 def _gru(x: Any, hidden: Any, w_hh: Any, b_hh: Any = None) -> tuple[Any, ...]:
@@ -43,42 +52,59 @@ def _scan(cell: Cell, projected: Any, start: Sequence[Any], weights: Sequence[An
     return final, outputs
 
 
-def _layers(
-    cell: Cell,
-    x: Any,
-    states: Sequence[Any],
-    params: Sequence[Any],
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Any, list[Any]]:
-    """All layers and directions: the outputs of the last layer, and the final states stacked."""
-    if rank_of(x) != 3:
-        raise UnsupportedError("a recurrent network without a batch axis", hint="unsqueeze the batch axis")
-    x = transpose(x, (1, 0, 2)) if batch_first else x
-    directions, each = (2 if bidirectional else 1), (4 if has_biases else 2)
-    finals: list[list[Any]] = [[] for _ in states]
-    for layer in range(num_layers):
-        outputs = []
-        for direction in range(directions):
-            place = layer * directions + direction
-            own = params[place * each : (place + 1) * each]
-            projected = linear.linear(x, own[0], own[2] if has_biases else None)
-            start = [indexing.select(s, 0, place) for s in states]
-            weights = [own[1], own[3]] if has_biases else [own[1]]
-            final, output = _scan(cell, projected, start, weights, direction == 1)
-            outputs.append(output)
-            for column, state in zip(finals, final, strict=True):
-                column.append(state)
-        x = indexing.concat(outputs, -1) if bidirectional else outputs[0]
-    x = transpose(x, (1, 0, 2)) if batch_first else x
-    return x, [indexing.stack(column) for column in finals]
+@dataclass(frozen=True)
+class _Layers:
+    """The form of a recurrent network, with PyTorch's arguments; `projects` adds a weight to each LSTM."""
+
+    cell: Cell
+    has_biases: bool
+    num_layers: int
+    bidirectional: bool
+    batch_first: bool
+    projects: bool = False
+
+    def run(
+        self, x: Any, states: Sequence[Any], params: Sequence[Any], between: Callable[[Any], Any]
+    ) -> tuple[Any, list[Any]]:
+        """All layers and directions: the outputs of the last layer, and the final states stacked.
+
+        Args:
+            between: what happens to the outputs of every layer but the last.
+        """
+        if rank_of(x) != 3:
+            raise UnsupportedError(
+                "a recurrent network without a batch axis", hint="unsqueeze the batch axis"
+            )
+        x = transpose(x, (1, 0, 2)) if self.batch_first else x
+        finals: list[list[Any]] = [[] for _ in states]
+        directions = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(directions):
+                place = layer * directions + direction
+                final, output = self._direction(x, states, params, place, direction == 1)
+                outputs.append(output)
+                for column, state in zip(finals, final, strict=True):
+                    column.append(state)
+            x = indexing.concat(outputs, -1) if self.bidirectional else outputs[0]
+            x = between(x) if layer + 1 < self.num_layers else x
+        x = transpose(x, (1, 0, 2)) if self.batch_first else x
+        return x, [indexing.stack(column) for column in finals]
+
+    def _direction(
+        self, x: Any, states: Sequence[Any], params: Sequence[Any], place: int, reverse: bool
+    ) -> Any:
+        """One layer in one direction: its final states and its outputs."""
+        each = (4 if self.has_biases else 2) + self.projects
+        w_ih, w_hh, *rest = params[place * each : (place + 1) * each]
+        projection = [rest.pop()] if self.projects else []
+        projected = linear.linear(x, w_ih, rest[0] if rest else None)
+        start = [indexing.select(s, 0, place) for s in states]
+        return _scan(self.cell, projected, start, [*projection, w_hh, *rest[1:]], reverse)
 
 
-def _check(dropout: float, train: bool) -> None:
-    if dropout and train:
-        raise UnsupportedError("dropout between recurrent layers", hint="call module.eval()")
+def _between(call: FxCall, p: float, train: bool) -> Callable[[Any], Any]:
+    return (lambda x: dropped(call, x, p)) if p and train else lambda x: x
 
 
 @aten("lstm.input")
@@ -94,18 +120,18 @@ def lstm(
     bidirectional: bool,
     batch_first: bool,
 ) -> Any:
-    _check(dropout, train)
-    if shape_of(states[0])[-1] != shape_of(states[1])[-1]:
-        raise UnsupportedError("an LSTM with projections")
-    y, (h, c) = _layers(_lstm, x, states, params, has_biases, num_layers, bidirectional, batch_first)
+    projects = shape_of(states[0])[-1] != shape_of(states[1])[-1]
+    cell = _projected_lstm if projects else _lstm
+    layers = _Layers(cell, has_biases, num_layers, bidirectional, batch_first, projects)
+    y, (h, c) = layers.run(x, states, params, _between(call, dropout, train))
     return y, h, c
 
 
 @aten("gru.input", "rnn_tanh.input", "rnn_relu.input")
 def simple(call: FxCall, x: Any, state: Any, params: Sequence[Any], has_biases: bool, num_layers: int,
            dropout: float, train: bool, bidirectional: bool, batch_first: bool) -> Any:  # fmt: skip
-    _check(dropout, train)
     name = call.node.target._opname  # type: ignore[union-attr]
     cell = _gru if name == "gru" else _rnn(name.removeprefix("rnn_"))
-    y, (h,) = _layers(cell, x, [state], params, has_biases, num_layers, bidirectional, batch_first)
+    layers = _Layers(cell, has_biases, num_layers, bidirectional, batch_first)
+    y, (h,) = layers.run(x, [state], params, _between(call, dropout, train))
     return y, h

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from intaglio.ops.compositions import activation, indexing, reduction
-from intaglio.ops.compositions.basic import dtype_of, floating, rank_of, reshape, shape_of, squeeze, unsqueeze
+from intaglio.graph.ir import Graph
+from intaglio.ops.compositions import activation, basic, functions, indexing, reduction
+from intaglio.ops.compositions.basic import (
+    axis_of,
+    dtype_of,
+    floating,
+    rank_of,
+    reshape,
+    shape_of,
+    squeeze,
+    static,
+    unsqueeze,
+)
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.registry import FxCall, aten, direct
-from intaglio.shared.errors import UnsupportedError
+from intaglio.shared import dtypes
+from intaglio.shared.types import TensorType
 
 Dims = int | Sequence[int] | None
 
@@ -148,8 +161,6 @@ def _over(function: Callable[..., Any], x: Any, dim: int) -> Any:
 @aten("sort")
 def sort(call: FxCall, x: Any, dim: int = -1, descending: bool = False, **named: Any) -> Any:
     dim, descending = named.get("dim", dim), named.get("descending", descending)
-    if rank_of(x) == 0:
-        raise UnsupportedError("sort of a single number")
     return indexing.sort(x, dim, descending)
 
 
@@ -163,22 +174,104 @@ def topk(call: FxCall, x: Any, k: int, dim: int = -1, largest: bool = True, sort
 direct({"argsort": indexing.argsort})
 
 
-@aten("median", "mode", "kthvalue")
+@aten("median", "nanmedian", "kthvalue")
 def order_statistic(call: FxCall, x: Any, *args: Any, **named: Any) -> Any:
-    """The k-th smallest along a dimension; only `median.dim` and `kthvalue`."""
-    name = str(call.node.target)
-    if "median.dim" not in name and "kthvalue" not in name:
-        raise UnsupportedError("only along one dimension, and not mode", hint="use median(dim=...)")
-    values = list(args)
-    extent = shape_of(x)[
-        values[-2] if "kthvalue" in name and len(values) > 1 else values[0] if values else -1
-    ]
-    k = values.pop(0) if "kthvalue" in name else None
-    dim = values[0] if values else named.get("dim", -1)
-    keepdim = values[1] if len(values) > 1 else named.get("keepdim", False)
-    if not isinstance(extent, int):
-        raise UnsupportedError("along a symbolic size")
-    place = (extent - 1) // 2 if k is None else k - 1
+    """The k-th smallest along a dimension and where it was; of all elements, only what it is.
+
+    NaN counts as largest; a median is NaN when one element is, `nanmedian` leaves NaN out.
+    """
+    name = call.node.target._opname  # type: ignore[union-attr]
+    values = [*args, *(named[key] for key in ("dim", "keepdim") if key in named)]
+    k = values.pop(0) if name == "kthvalue" else None
+    if k is None and not values:
+        return _ranked(name, reshape(x, (-1,)), 0, k)[0]
+    dim, keepdim = (*values, *(-1, False)[len(values) :])[:2]
+    if rank_of(x) == 0:
+        return tuple(reshape(part, ()) for part in _ranked(name, reshape(x, (1,)), 0, k))
+    found = _ranked(name, x, dim, k)
+    axis = axis_of(dim, rank_of(x))
+    return tuple(unsqueeze(part, axis) if keepdim else part for part in found)
+
+
+def _ranked(name: str, x: Any, dim: int, k: int | None) -> tuple[Any, Any]:
+    """The values of some rank along a dimension, and their places."""
+    extent = static(shape_of(x)[dim], name)
     ordered, places = indexing.sort(x, dim)
-    taken = [indexing.select(part, dim, place) for part in (ordered, places)]
-    return tuple(unsqueeze(t, dim) if keepdim else t for t in taken)
+    if k is not None:
+        return indexing.select(ordered, dim, k - 1), indexing.select(places, dim, k - 1)
+    if not dtype_of(x).is_float:
+        middle = (extent - 1) // 2
+        return indexing.select(ordered, dim, middle), indexing.select(places, dim, middle)
+    numbers = reduction.sum(prim.cast(prim.eq(x, x), dtype=dtypes.i64), dim, True)
+    middle = prim.floor_div(prim.max(numbers - 1, 0), 2)
+    if name == "median":
+        middle = prim.where(prim.lt(numbers, extent), numbers, middle)  # the first NaN
+    value, place = (squeeze(indexing.gather(part, dim, middle), dim) for part in (ordered, places))
+    return value, place
+
+
+def _extremes_so_far(largest: bool) -> Callable[..., Any]:
+    """The largest or smallest element up to each place, and the place of the last such; NaN stays."""
+
+    def handler(call: FxCall, x: Any, dim: int) -> Any:
+        if rank_of(x) == 0 or 0 in shape_of(x):
+            return x, call.full(shape_of(x), 0, dtypes.i64)
+        axis = axis_of(dim, rank_of(x))
+        rows = basic.movedim(x, axis, 0)
+        row = TensorType(dtype_of(x), shape_of(rows)[1:])
+        body = Graph("step")
+        best, place = body.input(row, "best"), body.input(TensorType(dtypes.i64, row.shape), "place")
+        value, at = body.input(row, "value"), body.input(TensorType(dtypes.i64, ()), "at")
+        beaten = prim.le(best, value) if largest else prim.le(value, best)
+        taken = functions.logical_or(beaten, prim.ne(value, value))
+        after, where = prim.where(taken, value, best), prim.where(taken, at, place)
+        body.set_outputs([after, where, after, where])
+        start = indexing.select(rows, 0, 0)
+        first = call.full(row.shape, 0, dtypes.i64)
+        length = shape_of(rows)[0]
+        steps = basic.arange(rows, length)
+        _, _, values, places = prim.scan(
+            start, first, rows, steps, body=body, n_carry=2, n_xs=2, reverse=False, length=length
+        )
+        return basic.movedim(values, 0, axis), basic.movedim(places, 0, axis)
+
+    return handler
+
+
+aten("cummax")(_extremes_so_far(True))
+aten("cummin")(_extremes_so_far(False))
+
+
+@aten("logcumsumexp")
+def logcumsumexp(call: FxCall, x: Any, dim: int) -> Any:
+    """The logarithm of the running sum of exponentials, one after the other so that none overflows."""
+    if rank_of(x) == 0 or 0 in shape_of(x):
+        return x
+    axis = axis_of(dim, rank_of(x))
+    rows = basic.movedim(x, axis, 0)
+    row = TensorType(dtype_of(x), shape_of(rows)[1:])
+    body = Graph("step")
+    after = functions.logaddexp(body.input(row, "total"), body.input(row, "value"))
+    body.set_outputs([after, after])
+    start = call.full(row.shape, -math.inf)
+    length = shape_of(rows)[0]
+    _, totals = prim.scan(start, rows, body=body, n_carry=1, n_xs=1, reverse=False, length=length)
+    return basic.movedim(totals, 0, axis)
+
+
+@aten("bucketize", "searchsorted")
+def bucketize(call: FxCall, first: Any, second: Any, *, out_int32: bool = False, right: bool = False,
+              side: str | None = None, sorter: Any = None) -> Any:  # fmt: skip
+    """How many boundaries are below (`right`: or equal to) each value."""
+    is_search = call.node.target._opname == "searchsorted"  # type: ignore[union-attr]
+    bounds, values = (first, second) if is_search else (second, first)
+    if sorter is not None:
+        bounds = indexing.gather(bounds, -1, sorter)
+    if not hasattr(values, "type"):
+        values = call.full((), values, dtype_of(bounds))
+    wide = unsqueeze(values, -1)
+    if rank_of(bounds) > 1:
+        bounds = unsqueeze(bounds, -2)
+    beyond = prim.lt(wide, bounds) if right or side == "right" else prim.le(wide, bounds)
+    passed = prim.cast(functions.logical_not(beyond), dtype=call.dtype)
+    return prim.sum(passed, axes=(rank_of(passed) - 1,))

@@ -29,6 +29,12 @@ def nonzero(call: FxCall, x: Any) -> Any:
     return indexing.stack(coordinates(places, shape_of(x)), 1)
 
 
+@aten("_local_scalar_dense")
+def item(call: FxCall, x: Any) -> Any:
+    """A tensor's only element as a number: still a tensor here, so that it is no size and no condition."""
+    return reshape(x, ())
+
+
 @aten("masked_select")
 def masked_select(call: FxCall, x: Any, mask: Any) -> Any:
     x, mask = broadcast(x, mask)

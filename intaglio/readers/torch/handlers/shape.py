@@ -152,18 +152,49 @@ def edge_pad(call: FxCall, x: Any, padding: Sequence[int], mode: str = "", value
 
 @aten("as_strided")
 def as_strided(call: FxCall, x: Any, size: Sequence[Any], stride: Sequence[Any], offset: Any = None) -> Any:
-    """Elements at places of x's memory, which must be dense and in order."""
+    """Elements at places of x's memory."""
+    at = _memory_places(call, size, stride, offset)
+    return indexing.get_items(reshape(x, (-1,)), [call.graph.constant(at)])
+
+
+@aten("as_strided_scatter")
+def as_strided_scatter(call: FxCall, x: Any, source: Any, size: Sequence[Any], stride: Sequence[Any],
+                       offset: Any = None) -> Any:  # fmt: skip
+    """x with elements at places of its memory replaced."""
+    at = _memory_places(call, size, stride, offset)
+    return reshape(indexing.set_items(reshape(x, (-1,)), [call.graph.constant(at)], source), shape_of(x))
+
+
+def _memory_places(
+    call: FxCall, size: Sequence[Any], stride: Sequence[Any], offset: Any
+) -> np.ndarray[Any, Any]:
+    """The row-major positions in x of the elements that PyTorch finds at places of x's memory."""
     held = call.node.args[0].meta["val"]  # type: ignore[union-attr]
-    if not held.is_contiguous() or held.storage_offset() or not all(isinstance(e, int) for e in size):
-        raise UnsupportedError(
-            "strides over memory that is not in order", hint="use slices, permute or expand"
-        )
-    at = np.full((), offset or 0, np.int64)
+    numbers = (*size, *stride, *held.shape, *held.stride(), held.storage_offset())
+    if not all(isinstance(number, int) for number in numbers):
+        raise UnsupportedError("strides over symbolic sizes", hint="use slices, permute or expand")
+    own = _places(held.shape, held.stride(), held.storage_offset()).reshape(-1)
+    at = _places(size, stride, held.storage_offset() if offset is None else offset)
+    position = np.full(max(own.max(initial=-1), at.max(initial=-1)) + 1, -1)
+    position[own] = np.arange(own.size)
+    found: np.ndarray[Any, Any] = position[at]
+    if (found < 0).any():
+        raise UnsupportedError("strides that leave the tensor", hint="use slices, permute or expand")
+    return found
+
+
+def _places(size: Sequence[int], stride: Sequence[int], offset: int) -> np.ndarray[Any, Any]:
+    """Where in memory each element of a strided tensor is."""
+    at = np.full((), offset, np.int64)
     for extent, step in zip(size, stride, strict=True):
         at = at[..., None] + np.arange(extent) * step
-    if at.size and at.max() >= held.numel():
-        raise UnsupportedError("strides that leave the tensor", hint="use slices, permute or expand")
-    return indexing.get_items(reshape(x, (-1,)), [call.graph.constant(at)])
+    return at
+
+
+@aten("sym_storage_offset")
+def sym_storage_offset(call: FxCall, x: Any) -> Any:
+    """Where PyTorch's tensor starts in its memory; only what PyTorch itself computes from it."""
+    return call.node.meta["val"]
 
 
 @aten("unfold")
