@@ -21,7 +21,12 @@ from intaglio.native.names import RESERVED, sanitise
 from intaglio.native.package_api import Api
 from intaglio.native.package_build import cmake, makefile, readme
 from intaglio.native.package_driver import Emitted, emit_package, is_stored, without_threads
-from intaglio.native.package_instance import instance_functions, instance_header
+from intaglio.native.package_instance import (
+    HUGE_PAGE_HEADERS,
+    instance_functions,
+    instance_header,
+    is_large,
+)
 from intaglio.native.package_selftest import Recording, selftest_files
 from intaglio.native.print import comment, print_unit, prototype
 from intaglio.shared.errors import ArgumentError, UnsupportedError
@@ -162,7 +167,8 @@ def _source(program: Program, emitted: Emitted, about: Sequence[str]) -> str:
     api = emitted.api
     stored = frozenset(s.name for s in api.states if is_stored(s.buffer))
     unit = emitted.unit
-    includes = [f'#include "{api.name}.h"']
+    includes = [HUGE_PAGE_HEADERS, ""] if is_large(api) else []
+    includes.append(f'#include "{api.name}.h"')
     if emitted.weights.members:
         includes.append(f'#include "{api.name}_weights.h"')
     headers = "\n".join(f"#include <{header}>" for header in unit.headers)

@@ -17,11 +17,17 @@ def instance_header(api: Api) -> str:
 def instance_functions(api: Api, stored: frozenset[str]) -> Iterator[str]:
     """The definitions; `stored` names the states whose initial content is in the weights."""
     yield _init_in(api)
-    yield _INIT.replace("NAME", api.name).replace("UPPER", api.upper)
+    init = _INIT_LARGE if is_large(api) else _INIT
+    yield init.replace("NAME", api.name).replace("UPPER", api.upper)
     yield _FREE.replace("NAME", api.name)
     if api.states:
         yield _reset(api, stored)
         yield from _state_functions(api)
+
+
+def is_large(api: Api) -> bool:
+    """Whether an instance is asked for in huge pages."""
+    return api.state_bytes + api.arena_bytes >= LARGE
 
 
 def _constants(api: Api) -> Iterator[str]:
@@ -158,6 +164,35 @@ _INIT = """int NAME_init(NAME *m) {
         return -1;
     }
     NAME_init_in(m, memory + (64 - (uintptr_t)memory % 64));
+    m->owned = memory;
+    return 0;
+}"""
+
+LARGE = 4 << 20
+"""Bytes from which an instance is asked for in huge pages."""
+HUGE_PAGE_HEADERS = """\
+/* Linux gives memory in huge pages to those who ask; elsewhere nothing is asked. */
+#if defined(__linux__) && defined(__has_include)
+#if __has_include(<sys/mman.h>)
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE 1
+#endif
+#include <sys/mman.h>
+#endif
+#endif"""
+"""Stands in front of all other includes: the first of them fixes what the system's headers offer."""
+
+_INIT_LARGE = """int NAME_init(NAME *m) {
+    enum { HUGE_PAGE = 2 << 20 };
+    unsigned char *memory = malloc((size_t)UPPER_MEMORY_BYTES + HUGE_PAGE);
+    if (memory == NULL) {
+        return -1;
+    }
+    unsigned char *const start = memory + (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE);
+#ifdef MADV_HUGEPAGE
+    (void)madvise(start, UPPER_MEMORY_BYTES, MADV_HUGEPAGE);
+#endif
+    NAME_init_in(m, start);
     m->owned = memory;
     return 0;
 }"""

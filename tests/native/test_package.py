@@ -10,6 +10,7 @@ import numpy as np
 import package_cases as cases
 import pytest
 
+from intaglio.native import package_instance
 from intaglio.native.package import export_c
 from intaglio.native.package_selftest import Recording, Step
 from intaglio.native.toolchain import available
@@ -231,6 +232,40 @@ def test_api_for_training(tmp_path):
     code, output = make(tmp_path, "app", "LDFLAGS=-Wl,--wrap=malloc")
     assert code == 0, output
     assert run(tmp_path, "./app") == (0, "1 1 1 1 model.w 24 2 1")
+
+
+ADVISED = """
+#include <stdint.h>
+#include <stdio.h>
+#include "regression.h"
+
+int __real_madvise(void *start, size_t size, int advice);
+int __wrap_madvise(void *start, size_t size, int advice);
+int __wrap_madvise(void *start, size_t size, int advice) {
+    printf("%d %d ", (uintptr_t)start % (2 << 20) == 0, size == REGRESSION_MEMORY_BYTES);
+    return __real_madvise(start, size, advice);
+}
+
+int main(void) {
+    regression one;
+    if (regression_init(&one) != 0) return 1;
+    printf("%d", (uintptr_t)one.model_w % (2 << 20) == 0);
+    regression_free(&one);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems are not asked")
+@pytest.mark.parametrize("compiler", COMPILERS, ids=lambda c: c.name)
+def test_large_instances_ask_for_huge_pages(tmp_path, monkeypatch, compiler):
+    monkeypatch.setattr(package_instance, "LARGE", 1)
+    exported(tmp_path, "training")
+    (tmp_path / "app.c").write_text(ADVISED)
+    for words in (["test"], ["app", "LDFLAGS=-Wl,--wrap=madvise"]):
+        code, output = make(tmp_path, *words, compiler=compiler)
+        assert code == 0, output
+    assert run(tmp_path, "./app") == (0, "1 1 1")
 
 
 def test_readme_example_compiles(tmp_path):
