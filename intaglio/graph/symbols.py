@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from intaglio.shared.errors import ArgumentError, ShapeError
-from intaglio.shared.index import Index, IndexLike, Var, substitute
+from intaglio.shared.index import Index, IndexLike, Var, interval, substitute, var_index
 from intaglio.shared.types import TensorType
 
 if TYPE_CHECKING:
     from intaglio.graph.ir import Graph, Node, Value
+
+
+WINDOWS = frozenset(("conv", "unfold"))
+"""Operators whose result's places are those of windows."""
+
+LARGEST = 2**31
+"""A size that is tried when a symbol has no upper bound."""
 
 
 def substitute_type(type_: TensorType, sizes: Mapping[Var, IndexLike]) -> TensorType:
@@ -111,6 +119,47 @@ def _variables(value: Any) -> Iterator[Var]:
             yield from _variables(part)
     elif hasattr(value, "specialise"):
         yield from symbols_of(value)
+
+
+def narrowed(graph: Graph) -> Graph:
+    """The graph with symbols so large that no extent is negative and every window fits at least once.
+
+    What runs only sometimes, as in branches, asks for nothing.
+
+    Raises:
+        ShapeError: not even the upper bound of a symbol is large enough.
+    """
+    least: dict[Var, int] = {}
+    found = defined_symbols(graph)
+    for node in graph.nodes:
+        for extent in (e for value in node.outputs for e in value.shape if isinstance(e, Index)):
+            needed = 1 if node.op.name in WINDOWS else 0
+            lower, variables = interval(extent)[0], extent.variables
+            if len(variables) > 1 or variables & found.keys() or (lower is not None and lower >= needed):
+                continue
+            (var,) = variables
+            least[var] = _least(node, extent, needed, var, least.get(var, var.lo))
+    grown = {var: var_index(replace(var, lo=size)) for var, size in least.items() if size > var.lo}
+    return graph.specialise(grown) if grown else graph
+
+
+def _least(node: Node, extent: Index, needed: int, var: Var, start: int) -> int:
+    """The smallest size of a symbol, from `start` on, at which an extent that grows with it is enough."""
+
+    def enough(size: int) -> bool:
+        return size >= start and interval(substitute(extent, {var: size}))[0] >= needed  # type: ignore[operator]
+
+    low, high = start - 1, start
+    most = max(start, LARGEST if var.hi is None else var.hi)
+    while not enough(high):
+        if high == most:
+            message = f"{node.op.name} gives {node.outputs[0].type}: {var} is too small, even if it is {most}"
+            raise ShapeError(message, where=node.where)
+        low, high = high, min(high + max(1, high - start) * 2, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def bind_symbols(values: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> dict[Var, IndexLike]:

@@ -266,7 +266,7 @@ def _bind_symbols(spec: CallSpec, arrays: Sequence[Array]) -> dict[Var, IndexLik
         lo, hi = symbol.lo, symbol.hi
         if _size(value, {}) < lo or (hi is not None and _size(value, {}) > hi):
             bounds = f"{lo} to {hi}" if hi is not None else f"at least {lo}"
-            raise ShapeError(f"{spec}: dimension {symbol} is {value} but was declared as {bounds}")
+            raise ShapeError(f"{spec}: dimension {symbol} is {value} but must be {bounds}")
     return env
 
 

@@ -296,7 +296,7 @@ class conv_dx(Convolution):
             conditions.append(in_range(moved // s, 0, e))
             at.append(moved // s)
         weight: Expr = w[(out, c if groups == 1 else c % max(inner, 1), *k)]
-        return where(all_of(conditions), g[(n, out, *at)], 0.0) * weight
+        return where(all_of(conditions), g[(n, out, *at)] * weight, 0.0)
 
 
 @op

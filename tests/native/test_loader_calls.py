@@ -280,7 +280,7 @@ def test_symbolic_dimensions_that_disagree(rows):
         ShapeError, match=r"input w: expected f32\[n\] but got shape \(4,\).*n is 3 by another axis"
     ):
         rows.call(np.zeros((3, 2), np.float32), np.zeros(4, np.float32))
-    with pytest.raises(ShapeError, match="dimension n is 9 but was declared as 1 to 8"):
+    with pytest.raises(ShapeError, match="dimension n is 9 but must be 1 to 8"):
         rows.call(np.zeros((9, 2), np.float32), np.zeros(9, np.float32))
     with pytest.raises(ShapeError, match="dimension n is 0"):
         rows.call(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))

@@ -23,6 +23,12 @@ CONVOLUTIONS = {
     "transposed_same": case("ConvTranspose", ODD, f32(2, 3, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER"),
     "transposed_groups": case("ConvTranspose", ODD, f32(2, 2, 2, 3), group=2, dilations=[2, 1]),
 }  # fmt: skip
+WILD = np.where(np.arange(54).reshape(2, 3, 3, 3) == 23, np.float32(np.inf), f32(2, 3, 3, 3))
+INFINITE = {
+    "plain": case("ConvTranspose", ODD, WILD, known=(1,), pads=[1, 0, 0, 1]),
+    "strided": case("ConvTranspose", ODD, WILD, known=(1,), strides=[2, 2]),
+    "dilated": case("ConvTranspose", ODD, WILD, known=(1,), strides=[3, 3], dilations=[2, 2]),
+}
 POOLS = {
     "max": case("MaxPool", IMAGE, kernel_shape=[3, 2], strides=[2, 2]),
     "max_dilated": case("MaxPool", IMAGE, kernel_shape=[2, 2], dilations=[2, 3], pads=[1, 1, 1, 0]),
@@ -67,6 +73,12 @@ REFERENCE_ONLY = {
 def test_windows_agree_with_the_runtime(cases: dict[str, object]) -> None:
     pytest.importorskip("onnxruntime")
     assert_agree(cases, 19, with_runtime)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_not_finite_stay_where_they_are() -> None:
+    """A transposed convolution has no products with what lies outside of the image or between its rows."""
+    pytest.importorskip("onnxruntime")
+    assert_agree(INFINITE, 19, with_runtime)  # type: ignore[arg-type]
 
 
 def test_rare_windows_agree_with_the_reference() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from intaglio.loop import places
 from intaglio.loop.access import Order, channels_last, ordered
 from intaglio.loop.ir import Block, Buffer, Stmt, Store
@@ -43,6 +45,8 @@ def lower_convolution(anchor: Anchor, target: Target) -> Nest | None:
     if target.lanes(anchor.dtype.size) < 4 or len(dtypes) > 1 or not anchor.dtype.is_float:
         return None
     geometry = Geometry.of(anchor)
+    if anchor.op == "conv_dx" and geometry.data is not None and not np.isfinite(geometry.data).all():
+        return None  # where no tap falls on the image these recipes multiply a 0
     if 1 < prod(w.spread for w in geometry.windows) <= MOST_PHASES:
         return spread(anchor, geometry, lambda part, own: _lower(part, own, target))
     return _lower(anchor, geometry, target)

@@ -17,6 +17,7 @@ import onnx
 from onnx import AttributeProto, helper
 
 from intaglio.graph.ir import Graph, Node, Value
+from intaglio.graph.symbols import narrowed
 from intaglio.ops.dispatch import type_of
 from intaglio.readers.onnx import handlers
 from intaglio.readers.onnx.bodies import shape_value
@@ -186,7 +187,7 @@ class Importer:
         self.graph.set_outputs(results, names)
         for value, name in zip(results, names, strict=True):
             check_output(proto.output, value, name)
-        return self.graph, Packing(tuple(inputs), tuple(outputs))
+        return narrowed(self.graph), Packing(tuple(inputs), tuple(outputs))
 
     def input(self, info: onnx.ValueInfoProto) -> tuple[Layout, Any]:
         """An input's layout and operand: a value of the graph, a sequence of them, or a fixed array."""
