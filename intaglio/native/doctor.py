@@ -75,7 +75,8 @@ def _platform() -> Iterator[Fact]:
     else:
         width = f"{target.vector_bytes * 8}-bit vectors" if target.vector_bytes else "no vectors"
         caches = f"L1 {target.l1 >> 10} kB, L2 {target.l2 >> 10} kB per core"
-        yield Fact("target", target.name, f"{width}, {target.registers} registers, {caches}")
+        rate = f"{target.fma_per_cycle:g} vector multiply-adds per cycle"
+        yield Fact("target", target.name, f"{width}, {target.registers} registers, {rate}, {caches}")
     yield Fact("threads", str(default_threads()), f"of {os.cpu_count()} cores; INTAGLIO_THREADS sets it")
 
 

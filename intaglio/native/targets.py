@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from intaglio.shared.target import GENERIC, Target
 
 _NAMED: tuple[Target, ...] = (
     GENERIC,
-    Target("x86-64-v3", 32, 16, features=frozenset({"avx2", "fma", "f16c"}), flags=("-march=x86-64-v3",)),
-    Target("x86-64-v4", 64, 32, l2=1 << 20, features=frozenset({"avx2", "fma", "f16c", "avx512"}),
-           flags=("-march=x86-64-v4",)),
-    Target("aarch64", 16, 32, features=frozenset({"neon", "fma"}), flags=("-march=armv8-a",)),
+    Target("x86-64-v3", 32, 16, fma_per_cycle=2, loads_per_cycle=2,
+           features=frozenset({"avx2", "fma", "f16c"}), flags=("-march=x86-64-v3",)),
+    Target("x86-64-v4", 64, 32, l2=1 << 20, fma_per_cycle=2, loads_per_cycle=2,
+           features=frozenset({"avx2", "fma", "f16c", "avx512"}), flags=("-march=x86-64-v4",)),
+    Target("aarch64", 16, 32, fma_per_cycle=2, loads_per_cycle=2,
+           features=frozenset({"neon", "fma"}), flags=("-march=armv8-a",)),
     Target("wasm32-simd", 16, 16, features=frozenset({"simd128"}), flags=("-msimd128",)),
 )  # fmt: skip
 NAMES = ("native", *(target.name for target in _NAMED))
@@ -34,29 +37,45 @@ def find_target(name: str) -> Target:
 def detect() -> Target:
     """The machine this runs on, as far as Linux or the platform's name tells."""
     machine = platform.machine().lower()
-    features = _cpu_features()
-    l1 = _cache_bytes(1) or 32 << 10
-    l2 = _cache_bytes(2) or 256 << 10
+    info = _cpu_info()
+    features = frozenset(info.get("flags", info.get("Features", "")).split())
+    found = Target("native", l1=_cache_bytes(1) or 32 << 10, l2=_cache_bytes(2) or 256 << 10)
     if machine in ("arm64", "aarch64"):
-        return Target("native", 16, 32, l1, l2, features=frozenset({"neon", "fma"}), flags=("-mcpu=native",))
+        known, flags = frozenset({"neon", "fma"}), ("-mcpu=native",)
+        return _with_units(replace(found, registers=32, features=known, flags=flags), 16, 16)
     if machine not in ("x86_64", "amd64"):
-        return Target("native", l1=l1, l2=l2)
+        return found
     known = frozenset({"avx2", "fma", "f16c"} & features)
+    width, registers = 32 if {"avx2", "fma"} <= features else 16, 16
     if {"avx512f", "avx512vl", "avx512bw", "avx512dq"} <= features:
+        width, registers = 64, 32
         known |= {"avx512"} | ({"vnni"} if "avx512_vnni" in features else frozenset())
-        return Target("native", 64, 32, l1, l2, features=known, flags=("-march=native",))
-    width = 32 if {"avx2", "fma"} <= features else 16
-    return Target("native", width, 16, l1, l2, features=known, flags=("-march=native",))
+    found = replace(found, registers=registers, features=known, flags=("-march=native",))
+    return _with_units(found, width, _unit_bytes(info))
 
 
-def _cpu_features() -> frozenset[str]:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return frozenset()
-    for line in info.read_text(errors="replace").splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+def _with_units(target: Target, width: int, unit: int) -> Target:
+    """Vectors of a width, on two units for multiply-adds and two for loads; narrower ones do half as much."""
+    rate = 1 if width > unit else 2
+    return replace(target, vector_bytes=width, fma_per_cycle=rate, loads_per_cycle=rate)
+
+
+def _unit_bytes(info: dict[str, str]) -> int:
+    """How wide the units of an x86 are: AMD's widened some years after its registers."""
+    family = int(info.get("cpu family", "0"))
+    if info.get("vendor_id") != "AuthenticAMD" or family > 25:
+        return 64
+    return 32 if family > 23 or int(info.get("model", "0")) >= 48 else 16
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux tells about the first processor."""
+    place = Path("/proc/cpuinfo")
+    if not place.exists():
+        return {}
+    first = place.read_text(errors="replace").strip().partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _cache_bytes(level: int) -> int | None:

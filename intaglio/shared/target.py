@@ -23,8 +23,9 @@ class Target:
 
     `vector_bytes` is the width of a vector register (0: plain loops), `registers` how many there are.
     Vectors are the compilers' vector types, or, without `vector_types`, loops over lanes in plain C. Cache
-    sizes are in bytes per core, `line` is a cache line. `tuning` are choices measured on the machine;
-    without it estimates decide.
+    sizes are in bytes per core, `line` is a cache line. `fma_per_cycle` and `loads_per_cycle` are whole
+    vectors, `fma_latency` is cycles until a multiply-add's result can be added to. `tuning` are choices
+    measured on the machine; without it estimates decide.
     """
 
     name: str
@@ -33,6 +34,9 @@ class Target:
     l1: int = 32 << 10
     l2: int = 256 << 10
     line: int = 64
+    fma_per_cycle: float = 1
+    fma_latency: int = 4
+    loads_per_cycle: float = 1
     features: frozenset[str] = frozenset()
     flags: tuple[str, ...] = ()
     vector_types: bool = True

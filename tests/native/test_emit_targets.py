@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import cc
@@ -13,6 +14,7 @@ import pytest
 import test_emit_vector as vectors
 import test_threads as threads
 
+from intaglio.loop.recipes.tiles import tile_cycles
 from intaglio.native.emit import emit_program
 from intaglio.native.targets import NAMES, detect, find_target
 from intaglio.native.toolchain import Toolchain, available
@@ -106,10 +108,48 @@ WebAssembly.instantiate(require('fs').readFileSync('p.wasm'), {{}}).then(({{inst
 
 
 def test_targets_are_found_by_name() -> None:
+    assert NAMES == ("native", "generic", "x86-64-v3", "x86-64-v4", "aarch64", "wasm32-simd")
     for name in NAMES:
         target = find_target(name)
+        assert 0 < target.fma_per_cycle <= 4
+        assert target.fma_latency >= 1
         assert target.name == name
         assert target.vector_bytes in (0, 16, 32, 64)
     assert detect() is detect()
     with pytest.raises(ArgumentError, match="'pdp11' is not known"):
         find_target("pdp11")
+
+
+INTEL = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nflags\t\t: {}\n"
+AMD = "vendor_id\t: AuthenticAMD\ncpu family\t: {}\nmodel\t\t: {}\nflags\t\t: {}\n"
+AVX2, AVX512 = "avx2 fma f16c", "avx2 fma f16c avx512f avx512vl avx512bw avx512dq"
+
+
+@pytest.mark.parametrize(
+    ("info", "width", "rate"),
+    [
+        (INTEL.format(AVX512), 64, 2),
+        (INTEL.format("sse4_2"), 16, 2),
+        (AMD.format(26, 2, AVX512), 64, 2),  # Zen 5
+        (AMD.format(25, 17, AVX512), 64, 1),  # Zen 4: both units work on one vector
+        (AMD.format(23, 49, AVX2), 32, 2),  # Zen 2
+        (AMD.format(23, 1, AVX2), 32, 1),  # Zen
+    ],
+)
+def test_units_narrower_than_registers_do_half_as_much(
+    info: str, width: int, rate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **k: info if path.name == "cpuinfo" else read(path, **k)
+    )
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    target = detect.__wrapped__()
+    assert (target.vector_bytes, target.fma_per_cycle, target.loads_per_cycle) == (width, rate, rate)
+
+
+def test_estimates_follow_the_units() -> None:
+    """Two multiply-adds a cycle halve the time of a full tile, and ask for twice the accumulators."""
+    one, two = (replace(find_target("x86-64-v4"), fma_per_cycle=n, loads_per_cycle=n) for n in (1, 2))
+    assert tile_cycles(14, 2, one) == 2 * tile_cycles(14, 2, two) == 28
+    assert tile_cycles(2, 2, one) == tile_cycles(2, 2, two) == two.fma_latency

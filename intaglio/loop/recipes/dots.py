@@ -10,7 +10,7 @@ from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, Env
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
-from intaglio.loop.recipes.tiles import Panels, balanced, panels
+from intaglio.loop.recipes.tiles import Panels, balanced, panels, tile_cycles
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
 from intaglio.shared.target import Target
@@ -203,7 +203,7 @@ def _best(
                 assert isinstance(down.count, int)
                 assert isinstance(across.count, int)
                 size = down.size * across.size
-                one = steps * max(size, down.size + across.size, 4) + SUM_CYCLES * size + 10
+                one = steps * tile_cycles(down.size, across.size, target) + SUM_CYCLES * size + 10
                 cycles += one * down.count * across.count
         found.append((cycles, (rows, columns)))
     cycles, tile = sorted(found)[min(rank, len(found) - 1)]

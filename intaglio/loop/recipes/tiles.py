@@ -79,9 +79,10 @@ def rows_for(vectors: int, target: Target) -> int:
     return max(1, min(spare // vectors, 28 // vectors if target.registers > 16 else 12 // vectors))
 
 
-def tile_cycles(rows: int, vectors: int) -> float:
+def tile_cycles(rows: int, vectors: int, target: Target) -> float:
     """Cycles of one step of the reduction: products, loads, or the latency of too few accumulators."""
-    return max(rows * vectors, rows + vectors, 4)
+    products, loads = rows * vectors / target.fma_per_cycle, (rows + vectors) / target.loads_per_cycle
+    return max(products, loads, target.fma_latency)
 
 
 def best_tile(
@@ -101,7 +102,9 @@ def best_tile(
         for panel in panels(columns, vectors, lanes):
             for run in balanced(many, most):
                 assert isinstance(run.count, int)
-                work = depth * tile_cycles(run.size, panel.vectors) + 3 * run.size * panel.vectors + 12
+                work = (
+                    depth * tile_cycles(run.size, panel.vectors, target) + 3 * run.size * panel.vectors + 12
+                )
                 cycles += work * run.count * panel.count
         found.append((cycles, vectors, most))
     cycles, vectors, most = sorted(found)[min(rank, len(found) - 1)]
