@@ -3,7 +3,7 @@
     python tests/fuzz/fuzz_onnx.py --inputs 100000 --workers 2 --out findings
 
 The last long runs tried 321,248 inputs (seeds from 50,000,000 and 70,000,000, one worker): 24 findings of 15
-kinds. Open of them: one process was killed.
+kinds. Open of them: one process was killed, by want of memory or because it was silent for `DEAD` seconds.
 
 Inputs run in processes of limited memory; one that hangs or dies is a finding like any other. Findings are
 written as files, which go into `corpus/` when what they show is mended.
@@ -106,6 +106,7 @@ class Pool:
         self.counts: Counter[str] = Counter()
         self.causes: Counter[str] = Counter()
         self.findings: dict[str, int] = {}
+        self.silent: set[mp.Process] = set()
         self.running: dict[Connection, tuple[mp.Process, range, int, float]] = {}
         out.mkdir(parents=True, exist_ok=True)
 
@@ -137,6 +138,7 @@ class Pool:
                 self.receive(pipe)  # type: ignore[arg-type]
             for pipe, (process, _, _, seen) in list(self.running.items()):
                 if time.monotonic() - seen > DEAD and not pipe.poll():
+                    self.silent.add(process)
                     process.kill()
 
     def report(self, seconds: float) -> None:
@@ -153,7 +155,9 @@ class Pool:
             process.join()
             number = last + numbers.step
             data = self.scratch(numbers).read_bytes()
-            self.found(number, f"the process died: {process.exitcode}", data)
+            silent = process in self.silent
+            how = f"no answer for {DEAD:.0f} s" if silent else f"the process died: {process.exitcode}"
+            self.found(number, how, data)
             self.start(range(number + numbers.step, numbers.stop, numbers.step))
             return
         if message is None:

@@ -152,7 +152,7 @@ def _constant(node: Node) -> Array | None:
 def _computed(value: Value) -> Array | None:
     if value.node is None:
         return value.data if value.source == "constant" else None
-    if value.node.op.name not in ("cast", "sub", "mul", *VIEWS):
+    if value.node.op.name not in ("cast", "sub", "mul", *VIEWS) or not isinstance(value.type.size, int):
         return None
     operands = [_computed(v) for v in value.node.inputs]
     if any(array is None for array in operands):
