@@ -26,6 +26,7 @@ from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter, fits_int
 from intaglio.native.emit_lanes import LanesEmitter
 from intaglio.native.emit_threads import emit_parallel
+from intaglio.native.emit_turn import emit_turn
 from intaglio.native.emit_value import Context, ValueEmitter
 from intaglio.native.emit_vector import Lanes, NoVectorForm, lanes_of, vector_arrays
 from intaglio.native.helper import c_type, element_type
@@ -247,6 +248,8 @@ class KernelEmitter:
     def loop(self, loop: For, out: list[c.Stmt]) -> None:
         if id(loop) in self.parallel:
             emit_parallel(self, loop, out)
+            return
+        if emit_turn(self, loop, out):
             return
         lanes = lanes_of(loop, self.target)
         if lanes is None or not self.vector_loop(loop, lanes, out):

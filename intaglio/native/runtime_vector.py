@@ -67,6 +67,8 @@ def _special(operation: str, dtype: DType, lanes: int, v: str) -> Helper | None:
         return Helper(
             f"static inline {v} {operation}_{v}({params}) {{\n    return ({v})({value});\n}}", (v, u)
         )
+    if operation == "turn":
+        return _turn(dtype, lanes, v)
     if operation in HORIZONTAL.values():
         word = next(word for word, name in HORIZONTAL.items() if name == operation)
         return _horizontal(operation, dtype, lanes, word)
@@ -184,6 +186,42 @@ def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
 }}""",
         (v,),
     )
+
+
+def _turn(dtype: DType, lanes: int, v: str) -> Helper:
+    """A square turned in registers: rows are interleaved with those half of them further on until they are
+    columns."""
+    t, half = C_TYPES[dtype.name], lanes // 2
+    order = [k + lanes * odd for k in range(lanes) for odd in (0, 1)]
+    low, high = (", ".join(map(str, part)) for part in (order[:lanes], order[lanes:]))
+    lines, names = [], [f"r{k}" for k in range(lanes)]
+    lines += [f"{v} {name} = load_{v}(p + {k} * from);" for k, name in enumerate(names)]
+    for stage in range(lanes.bit_length() - 1):
+        made = [f"{'stuvw'[stage]}{k}" for k in range(lanes)]
+        for k in range(half):
+            pair = f"{names[k]}, {names[k + half]}"
+            lines.append(
+                f"{v} {made[2 * k]} = LOW_{lanes}({pair}), {made[2 * k + 1]} = HIGH_{lanes}({pair});"
+            )
+        names = made
+    lines += [f"store_{v}(q + {k} * to, {name});" for k, name in enumerate(names)]
+    mask = vector_name(mask_dtype(dtype), lanes)
+    text = (
+        f"""#if defined(__clang__) || __GNUC__ >= 12
+#define LOW_{lanes}(a, b) __builtin_shufflevector(a, b, {low})
+#define HIGH_{lanes}(a, b) __builtin_shufflevector(a, b, {high})
+#else
+#define LOW_{lanes}(a, b) __builtin_shuffle(a, b, ({mask}){{{low}}})
+#define HIGH_{lanes}(a, b) __builtin_shuffle(a, b, ({mask}){{{high}}})
+#endif
+
+/* {lanes} rows of {lanes} elements, `from` elements apart, become columns of rows `to` apart */
+static inline void turn_{v}(const {t} *p, ptrdiff_t from, {t} *q, ptrdiff_t to) {{
+    """
+        + "\n    ".join(lines)
+        + "\n}"
+    )
+    return Helper(text, (v, mask, f"load_{v}", f"store_{v}"))
 
 
 _TEMPLATES = {

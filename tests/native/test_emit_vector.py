@@ -12,6 +12,7 @@ import pytest
 
 import intaglio.ops  # noqa: F401
 from intaglio.loop.ir import Alloc, Block, Buffer, For, If, Program, Reduce, Store, block
+from intaglio.loop.recipes.nests import Names, turn
 from intaglio.native.emit import emit_program
 from intaglio.native.targets import detect, find_target
 from intaglio.native.toolchain import available
@@ -121,6 +122,27 @@ def test_loops_without_vector_form_run_as_plain_loops(dtype: DType, to: DType, m
     cc.run(row_program(64, 4, dtype, make, to), {"x": x, "z": z, "y": plain}, "-O1")
     cc.run(row_program(64, 4, dtype, make, to), {"x": x, "z": z, "y": vector}, *FAST, target=WIDTHS[0])
     assert np.array_equal(plain, vector, equal_nan=to.is_float)
+
+
+@pytest.mark.parametrize("target", WIDTHS, ids=lambda t: t.name)
+@pytest.mark.parametrize("extents", [(8, 8), (14, 20), (5, 9), (3, 4), (4, 1)], ids=str)
+def test_squares_are_turned(target: Target, extents: tuple[int, int]) -> None:
+    """Both orders of the loops, on extents that squares cover, overlap in, and do not fit."""
+    rows, columns = extents
+    x, y, z = Buffer("x", f32, (rows, columns)), Buffer("y", f32, (columns, rows)), Buffer("z", f32, extents)
+    names = Names(())
+    body = [
+        *turn(names, rows, columns, lambda i, j: Store(y, (j, i), Read(x, (i, j), f32))),
+        *turn(names, rows, columns, lambda i, j: Store(z, (i, j), Read(y, (j, i), f32))),
+    ]
+    given = RNG.standard_normal(extents).astype(np.float32)
+    turned, back = np.zeros((columns, rows), np.float32), np.zeros(extents, np.float32)
+    source = cc.run(
+        cc.kernel_program(body, [x], [y, z]), {"x": given, "y": turned, "z": back}, *FAST, target=target
+    )
+    np.testing.assert_array_equal(turned, given.T)
+    np.testing.assert_array_equal(back, given)
+    assert ("turn_f32x" in source) == (min(extents) >= 4 and (target.vector_bytes > 16 or min(extents) < 8))
 
 
 def i_less(i: object, n: int) -> Expr:

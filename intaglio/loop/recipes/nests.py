@@ -11,7 +11,7 @@ from intaglio.loop.recipes.tiles import Panels, panels
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Body = Callable[[IndexLike], Sequence[Stmt]]
-SQUARE = 4
+SQUARES = (8, 4)  # sides of squares that registers turn
 
 
 class Names:
@@ -129,7 +129,19 @@ def over_images(
 
 
 def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, IndexLike], Stmt]) -> list[Stmt]:
-    """`copy(row, column)` for all, in squares small enough for the compiler to turn them in registers."""
+    """`copy(row, column)` for all, in squares that are turned in registers.
+
+    Where squares do not cover the extents the last ones overlap, so that a copy may run twice.
+    """
+
+    def block_of(row: IndexLike, height: int, column: IndexLike, width: int) -> list[Stmt]:
+        side = min(height, width) if min(height, width) in SQUARES else 0
+        return [
+            s
+            for i in range(0, height, side or height)
+            for j in range(0, width, side or width)
+            for s in square(row + i, side or height, column + j, side or width)
+        ]
 
     def square(row: IndexLike, height: int, column: IndexLike, width: int) -> list[Stmt]:
         return unroll(
@@ -137,17 +149,26 @@ def turn(names: Names, rows: int, columns: int, copy: Callable[[IndexLike, Index
         )
 
     def band(row: IndexLike, height: int) -> list[Stmt]:
-        whole, rest = divmod(columns, SQUARE)
         return [
-            *loop(names["t1"], whole, lambda k: square(row, height, k * SQUARE, SQUARE)),
-            *(square(row, height, whole * SQUARE, rest) if rest else ()),
+            s
+            for start, width, count in _cover(columns)
+            for s in loop(names["t1"], count, lambda k: block_of(row, height, k * width + start, width))
         ]
 
-    whole, rest = divmod(rows, SQUARE)
     return [
-        *loop(names["t0"], whole, lambda k: band(k * SQUARE, SQUARE)),
-        *(band(whole * SQUARE, rest) if rest else ()),
+        s
+        for start, height, count in _cover(rows)
+        for s in loop(names["t0"], count, lambda k: band(k * height + start, height))
     ]
+
+
+def _cover(extent: int) -> list[tuple[int, int, int]]:
+    """Sides of squares that cover an extent: where the first begins, the side, and how many there are."""
+    side = next((s for s in SQUARES if s <= extent), extent)
+    if side == 0:
+        return []
+    runs = [(0, side, extent // side)]
+    return [*runs, (extent - side, side, 1)] if extent % side else runs
 
 
 def parallel(statements: Sequence[Stmt], work: int | None, names: Collection[str]) -> Block:
