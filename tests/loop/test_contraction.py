@@ -30,13 +30,13 @@ def operands(spec: str, extents: dict[str, int], dtype=np.float32) -> tuple[np.n
     return a, b
 
 
-def check(spec: str, extents: dict[str, int], target=AVX512, dtype=np.float32) -> Program | None:
+def check(spec: str, extents: dict[str, int], target=AVX512, dtype=np.float32, atol=2e-6) -> Program | None:
     a, b = operands(spec, extents, dtype)
     program = program_of("dot", types_of(a, b), {"spec": spec}, target)
     if program is not None:
         want = np.einsum(spec, a.astype(np.float64), b.astype(np.float64))
         scale = max(1.0, np.abs(want).max())
-        np.testing.assert_allclose(run(program, [a, b]) / scale, want / scale, atol=2e-6)
+        np.testing.assert_allclose(run(program, [a, b]) / scale, want / scale, atol=atol)
     return program
 
 
@@ -83,6 +83,42 @@ def test_rows_far_apart_are_packed():
     assert program is not None
     assert program.scratch
     assert any("pack" in note for note in program.kernels[0].schedule)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("sizes", [(70, 1024, 90), (66, 8193, 70), (257, 40, 90), (400, 24, 1024)])
+def test_products_in_blocks(spec, sizes):
+    program = check(spec, dict(zip("mkn", sizes, strict=True)), atol=8e-6)
+    assert program is not None
+    if spec == "mk,kn->mn" and sizes[0] == 70:
+        assert "with partial sums" in "; ".join(program.kernels[0].schedule)
+
+
+def test_blocks_are_packed_where_they_are_read():
+    def notes(spec: str, **extents: int) -> str:
+        program = check(spec, extents)
+        assert program is not None
+        assert not program.scratch
+        return "; ".join(program.kernels[0].schedule)
+
+    assert "each before it is read" in notes("mk,nk->mn", m=60, k=48, n=300)
+    assert "pack rows" in notes("km,kn->mn", k=24, m=1024, n=70)
+    assert "pack rows" in notes("bkm,bkn->bmn", b=2, k=24, m=1024, n=70)
+
+
+def test_a_long_reduction_with_an_epilogue_stores_once():
+    bias = Buffer("bias", f32, (70,), "input")
+
+    def finish(y, index, acc):
+        total = acc + Read(bias, index[1:], f32)
+        return [StoreTo(y, index, Apply("max", (total, Const(0.0, f32)), f32))]
+
+    a, b = operands("mk,kn->mn", {"m": 128, "k": 1024, "n": 70})
+    program = program_of("dot", types_of(a, b), {"spec": "mk,kn->mn"}, AVX512, finish, (bias,))
+    assert program is not None
+    c = RNG.standard_normal(70).astype(np.float32)
+    np.testing.assert_allclose(run(program, [a, b, c]), np.maximum(a @ b + c, 0), rtol=1e-4, atol=1e-4)
+    assert "parallel" in {s.kind for s in walk(program.kernels[0].body) if isinstance(s, For)}
 
 
 def test_large_products_use_threads_and_small_ones_do_not():

@@ -26,6 +26,8 @@ CASES: dict[str, tuple[str, list[tuple[int, ...]], dict[str, Any]]] = {
     "columns": ("dot", [(33, 70), (70, 58)], {"spec": "mk,kn->mn"}),
     "dots": ("dot", [(9, 131), (21, 131)], {"spec": "mk,nk->mn"}),
     "packed": ("dot", [(40, 50), (300, 50)], {"spec": "mk,nk->mn"}),
+    "blocks of a long reduction": ("dot", [(66, 1024), (1024, 58)], {"spec": "mk,kn->mn"}),
+    "blocks of rows far apart": ("dot", [(20, 1024), (20, 70)], {"spec": "km,kn->mn"}),
     "outer": ("dot", [(20, 65), (20, 43)], {"spec": "km,kn->mn"}),
     "batch": ("dot", [(2, 17, 3, 20), (2, 19, 3, 20)], {"spec": "bmhk,bnhk->bhmn"}),
     "sum of columns": ("sum", [(37, 70)], {"axes": (0,)}),

@@ -221,11 +221,13 @@ class Contraction:
             reads,
         )
 
-    def term(self, env: Env, right: Expr | None = None) -> Expr:
-        """One term, in the type of the accumulator; `right` stands for a right factor kept elsewhere."""
+    def term(self, env: Env, right: Expr | None = None, left: Expr | None = None) -> Expr:
+        """One term, in the type of the accumulator; `right` and `left` stand for factors kept elsewhere."""
         dtype = self.anchor.dtype
         right = cast(self.right.at(env), dtype) if right is None else right
-        return right if self.left is NOTHING else cast(self.left.at(env), dtype) * right
+        if self.left is NOTHING:
+            return right
+        return (cast(self.left.at(env), dtype) if left is None else left) * right
 
     def finish(self, env: Env, value: Expr) -> list[Stmt]:
         """Statements that store a reduced element."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from intaglio.loop.recipes.anchor import Anchor, Nest
 from intaglio.loop.recipes.axes import ALONE, Contraction, Dim
+from intaglio.loop.recipes.blocked_columns import BlockedColumns
 from intaglio.loop.recipes.columns import PACK_ROWS, ColumnTiles
 from intaglio.loop.recipes.dots import DotTiles
 from intaglio.loop.recipes.turned_columns import TurnedColumns, in_lanes
@@ -79,9 +80,9 @@ def column_plans(
         packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)
         if in_lanes(strides):
             if all(s == 1 for s in strides.right):
-                yield ColumnTiles.plan(contraction, target, lanes, *loops, False, rank)
+                yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, False, rank))
             if packs:
-                yield ColumnTiles.plan(contraction, target, lanes, *loops, True, rank)
+                yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, True, rank))
         elif packs and column.extent >= lanes and TurnedColumns.fits(contraction, row):
             yield TurnedColumns.plan(contraction, target, lanes, *loops, True, rank)
 
