@@ -12,33 +12,10 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+from torch_programs import check, compiled, sample  # noqa: E402
+
 nn, F = torch.nn, torch.nn.functional
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def compiled(function: Any, **settings: Any) -> Any:
-    torch._dynamo.reset()
-    options = {"opt": "fast-compile", "threads": 1}
-    return torch.compile(function, backend="intaglio", options=options, **settings)
-
-
-def check(function: Callable[..., Any], *inputs: Any, fullgraph: bool = True, **settings: Any) -> None:
-    """Results, what is written to the inputs, and derivatives are eager's, with eager's random numbers."""
-    found = []
-    for call in (function, compiled(function, fullgraph=fullgraph, **settings)):
-        torch.manual_seed(0)
-        own = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
-        results = torch.utils._pytree.tree_leaves(call(*own))
-        total = sum((r.float() ** 2).sum() for r in results if r.requires_grad)
-        if isinstance(total, torch.Tensor):
-            total.backward()
-        found.append(([r.detach() for r in results], [x.detach() for x in own], [x.grad for x in own]))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5, equal_nan=True)
-
-
-def sample(*shape: int, grad: bool = True) -> Any:
-    torch.manual_seed(len(shape))
-    return torch.randn(*shape).requires_grad_(grad)
 
 
 def write_view(x: Any) -> Any:
@@ -109,6 +86,47 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
 def test_programs(name: str) -> None:
     function, inputs = CASES[name]
     check(function, *inputs)
+
+
+def test_results_lie_in_memory_as_those_of_pytorch() -> None:
+    image = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    step = compiled(lambda x, image: ((x * 2).t(), image.relu(), (x + 1)[:, None]))
+    expected = ((2, 1), image.stride(), (4, 4, 1))
+    x = sample(3, 4, grad=False)
+    results = step(x, image)
+    assert [r.stride() for r in results] == [(1, 4), *expected[1:]]
+    torch.testing.assert_close(results[1], image.relu())
+    torch.testing.assert_close(results[0].t().view(-1), (x * 2).view(-1))
+
+
+OUT_OF_RANGE: dict[str, tuple[Callable[..., Any], list[int], str]] = {
+    "embedding": (lambda x, i: F.embedding(i, x), [0, 4, 1], "aten.embedding.default.* 4 places"),
+    "index": (lambda x, i: x[:, i], [0, -6, 1], r"aten.index.Tensor.* 5 places"),
+    "gather": (lambda x, i: x.gather(0, i[None]), [0, -1, 1], "aten.gather.default.* 4 places"),
+    "scatter": (lambda x, i: x.index_add(1, i, x[:, :3]), [0, 5, 1], "5 places"),
+    "class": (lambda x, i: F.cross_entropy(x[:3], i), [0, -1, 1], "5 places"),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_indices_out_of_range_are_errors(name: str) -> None:
+    function, index, pattern = OUT_OF_RANGE[name]
+    step, x = compiled(function), sample(4, 5, grad=False)
+    step(x, torch.tensor([0, 2, 1]))
+    with pytest.raises(IndexError, match=pattern) as caught:
+        step(x, torch.tensor(index))
+    assert "test_torch_backend.py" in str(caught.value)
+
+
+def test_targets_that_are_ignored_are_in_range() -> None:
+    check(lambda x: F.cross_entropy(x, torch.tensor([1, -100, 0, 2])), sample(4, 5))
+
+
+def test_options_that_do_not_exist_are_errors() -> None:
+    for settings in ({"options": {"thread": 2}}, {"mode": "max-autotune"}):
+        torch._dynamo.reset()
+        with pytest.raises(Exception, match=r"no option (thread|mode)"):
+            torch.compile(torch.sin, backend="intaglio", **settings)(sample(3))
 
 
 def test_inputs_that_are_not_contiguous() -> None:

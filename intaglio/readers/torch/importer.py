@@ -83,6 +83,11 @@ class Importer:
         self.draws: dict[Value, Callable[[], torch.Tensor]] | None = None
         self.checks: IndexChecks | None = None
 
+    @property
+    def trains(self) -> bool:
+        """Whether the graph is differentiated after it is imported: PyTorch gives no derivatives then."""
+        return self.random is not None
+
     def run(self, placeholders: Mapping[str, Any]) -> Any:
         """Import every node; returns what the graph's output node holds.
 
@@ -245,6 +250,6 @@ def place_of(node: FxNode) -> Where | None:
         return Where(file, int(line)) if found else None
     path, kind = stack[-1]
     name = re.sub(r"^L\['\w+'\]\.?", "", path)
-    part = f"in {getattr(kind, '__qualname__', kind)} {name}".strip()
+    part = f"in {str(getattr(kind, '__qualname__', kind)).rpartition('.')[2]} {name}".strip()
     text = Where(file, int(line)).text
     return Where(file, int(line), f"{text}  ({part})" if text else part)

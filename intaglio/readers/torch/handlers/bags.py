@@ -11,6 +11,7 @@ from intaglio.ops.compositions.reduction import cumsum
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.checks import check_index
+from intaglio.readers.torch.handlers.indexing import by_frequency_error
 from intaglio.readers.torch.registry import FxCall, aten
 from intaglio.shared.errors import UnsupportedError
 
@@ -23,6 +24,8 @@ def embedding_bag(call: FxCall, weight: Any, index: Any, offsets: Any, by_freque
                   padding: int = -1) -> Any:  # fmt: skip
     """The bags' embeddings; and, for the derivative, which bag each word is in, how many words (that are
     not padding) each bag has, and which word gave each largest element."""
+    if by_frequency and call.importer.trains:
+        raise by_frequency_error()
     dtype, integers = dtype_of(weight), dtype_of(offsets)
     words = static(shape_of(index)[0], "embedding_bag")
     bags = static(shape_of(offsets)[0], "embedding_bag") - last_offset
@@ -90,6 +93,8 @@ def embedding_bag_backward(call: FxCall, g: Any, index: Any, *rest: Any) -> Any:
     else:
         bag, number, largest, rows, by_frequency, mode, *last = rest
     factors, padding = last[0] if last else None, last[1] if len(last) > 1 else -1
+    if by_frequency:
+        raise by_frequency_error()
     width = shape_of(g)[1]
     table = call.full((rows, width), 0, dtype_of(g))
     if mode == MAX:
@@ -101,10 +106,6 @@ def embedding_bag_backward(call: FxCall, g: Any, index: Any, *rest: Any) -> Any:
     parts = indexing.embedding(bag, g)
     if factors is not None:
         parts = parts * unsqueeze(factors, 1)
-    if by_frequency:
-        ones = convert(prim.eq(index, index), dtype_of(g))
-        often = indexing.index_add(call.full((rows,), 0, dtype_of(g)), 0, index, ones)
-        parts = parts / unsqueeze(indexing.embedding(index, often), 1)
     if padding >= 0:
         parts = prim.where(unsqueeze(prim.ne(index, padding), 1), parts, 0)
     return indexing.index_add(table, 0, index, parts)

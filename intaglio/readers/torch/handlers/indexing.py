@@ -45,9 +45,24 @@ def gather(call: FxCall, x: Any, dim: int, index: Any, *, sparse_grad: bool = Fa
 
 
 @aten("embedding")
-def embedding(call: FxCall, weight: Any, index: Any, *settings: Any, **named: Any) -> Any:
+def embedding(call: FxCall, weight: Any, index: Any, padding: int = -1, by_frequency: bool = False,
+              sparse: bool = False) -> Any:  # fmt: skip
+    """Rows of a table; the row of `padding` has no derivative."""
     check_index(call, index, shape_of(weight)[0], lowest=0)
-    return indexing.embedding(index, weight)
+    rows = indexing.embedding(index, weight)
+    if not call.importer.trains:
+        return rows
+    if by_frequency:
+        raise by_frequency_error()
+    return (
+        prim.where(unsqueeze(prim.eq(index, padding), -1), prim.detach(rows), rows) if padding >= 0 else rows
+    )
+
+
+def by_frequency_error() -> UnsupportedError:
+    return UnsupportedError(
+        "derivatives divided by how often a word occurs", hint="make the module with scale_grad_by_freq=False"
+    )
 
 
 @aten("index_select")
