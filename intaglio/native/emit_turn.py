@@ -27,11 +27,8 @@ def emit_turn(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> bool:
     store = inner.body.statements[0] if len(inner.body) == 1 else None
     side = loop.stop
     assert isinstance(side, int)
-    if (
-        not isinstance(store, Store)
-        or not kernel.target.vector_types
-        or kernel.target.vector_bytes < 4 * side
-    ):
+    part = min(side, kernel.target.vector_bytes // dtypes.f32.size)
+    if not isinstance(store, Store) or not kernel.target.vector_types or part not in SIDES:
         return False
     read = store.value
     if not isinstance(read, Read) or not isinstance(read.source, Buffer) or read.source is store.buffer:
@@ -43,18 +40,16 @@ def emit_turn(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> bool:
         return False
     emitter = IndexEmitter(kernel.helpers, kernel.variable, lambda atom: kernel.dynamic(atom, out))
 
-    def first(buffer: Buffer, index: tuple[IndexLike, ...]) -> c.Expr:
-        at = tuple(places.substitute_index(k, {loop.var: 0, inner.var: 0}) for k in index)
+    def first(buffer: Buffer, index: tuple[IndexLike, ...], i: int, j: int) -> c.Expr:
+        at = tuple(places.substitute_index(k, {loop.var: i, inner.var: j}) for k in index)
         return c.Unary("&", kernel.element(buffer, at, emitter))
 
-    helper = kernel.helpers.use(f"turn_{vector_name(dtypes.f32, side)}")
-    arguments = (
-        first(read.source, read.index),
-        c.number(steps[0]),
-        first(store.buffer, store.index),
-        c.number(steps[1]),
-    )
-    out.append(c.Do(c.Invoke(helper, arguments)))
+    helper = kernel.helpers.use(f"turn_{vector_name(dtypes.f32, part)}")
+    source, target = map(c.number, steps)
+    for i in range(0, side, part):
+        for j in range(0, side, part):
+            where = (first(read.source, read.index, i, j), first(store.buffer, store.index, i, j))
+            out.append(c.Do(c.Invoke(helper, (where[0], source, where[1], target))))
     return True
 
 

@@ -142,7 +142,7 @@ def test_squares_are_turned(target: Target, extents: tuple[int, int]) -> None:
     )
     np.testing.assert_array_equal(turned, given.T)
     np.testing.assert_array_equal(back, given)
-    assert ("turn_f32x" in source) == (min(extents) >= 4 and (target.vector_bytes > 16 or min(extents) < 8))
+    assert ("turn_f32x" in source) == (min(extents) >= 4)
 
 
 def i_less(i: object, n: int) -> Expr:
