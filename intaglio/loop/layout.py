@@ -14,13 +14,13 @@ from math import prod
 
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
-from intaglio.loop.access import Order, channels_last
+from intaglio.loop.access import Order, Place, channels_last
 from intaglio.loop.codes import stored_code
 from intaglio.loop.groups import Fusion, Group
 from intaglio.loop.recipes.lines import FEW_CHANNELS
 from intaglio.loop.recipes.tiles import best_tile
 from intaglio.shared import dtypes
-from intaglio.shared.index import upper
+from intaglio.shared.index import Index, IndexLike, upper, variable
 from intaglio.shared.target import Target
 
 Last = Mapping[Value, bool]
@@ -75,6 +75,8 @@ class _Model:
     target: Target
     reads: dict[Group, list[Value]] = field(default_factory=dict)
     writes: dict[Group, list[Value]] = field(default_factory=dict)
+    elements: dict[Group, list[tuple[Node, Value, Place]]] = field(default_factory=dict)
+    """What each group reads element by element, and where, by the variables of the reading node."""
 
     def __post_init__(self) -> None:
         fusion = self.fusion
@@ -82,8 +84,14 @@ class _Model:
         stored = [(group, value) for group in fusion.groups for value in fusion.stored_outside(group)]
         images = {value for group, value in stored if self.is_free(group, value)}
         for group in fusion.groups:
-            read = [v for node in group.nodes for v, _ in access.reads(node, free) if v in images]
-            self.reads[group] = list(dict.fromkeys(read))
+            read = [(node, v, place) for node in group.nodes for v, place in access.reads(node, free)]
+            self.reads[group] = list(dict.fromkeys(v for _, v, _ in read if v in images))
+            made = {v for node in group.nodes for v in node.outputs}
+            self.elements[group] = [
+                (node, v, place)
+                for node, v, place in read
+                if v not in made and len(place) > 1 and not (node is group.anchor and node.op.name == "conv")
+            ]
             self.writes[group] = [v for v in fusion.stored_outside(group) if v in images]
 
     def is_free(self, group: Group, value: Value) -> bool:
@@ -143,14 +151,27 @@ class _Model:
             source = stored_code(anchor.inputs[0], self.fusion.free)
             cycles += self.convolution(anchor, last.get(source, False), out)
             apart = SCATTERED if _is_integer(anchor) else TURN
-            return cycles + sum(apart * _size(v) for v in read if v is not source and last[v] != out)
+            return cycles + apart * self.strided(group, out, last)
         if anchor is not None and access.sliding(anchor) is not None:
             taps = prod(anchor.inputs[0].node.attrs["kernel"]) if anchor.inputs[0].node else 1
             turned = out or any(last[v] for v in read)
             return cycles + (SCATTERED * taps * _size(anchor.outputs[0]) if turned else 0.0)
-        if anchor is not None:
-            return cycles + sum(TURN * _size(v) for v in read if last[v])
-        return cycles + sum(TURN * _size(v) for v in read if last[v] != out)
+        return cycles + TURN * self.strided(group, out, last)
+
+    def strided(self, group: Group, out: bool, last: Last) -> int:
+        """Elements that a kernel reads with a stride, because its innermost loop runs along another axis than
+        the one they are stored along."""
+        total = 0
+        for node, value, place in self.elements[group]:
+            own = access.output_variables(node.outputs[0])
+            if node.op.kind == "reduce":
+                inner: IndexLike = variable(f"r{len(access.extents(node)) - 1}")
+            else:
+                inner = own[1 if out and len(own) > 2 else -1]
+            fast = place[1 if last.get(value, False) else -1]
+            if any(_depends(k, inner) for k in place) and not _depends(fast, inner):
+                total += _size(value)
+        return total
 
     def convolution(self, node: Node, source: bool, out: bool) -> float:
         """Cycles of a convolution whose image and result have channels last, or not."""
@@ -180,6 +201,11 @@ class _Model:
             return 1.15 * dense + (0 if takes_few(node) else 0.5 * batch * ins * prod(_ints(image[2:])))
         fast = set(kernel) == {3} and {*node.attrs["strides"], *node.attrs["dilations"]} == {1} and ins >= 8
         return (0.6 if fast else 1.3 if ins >= 8 else 2.0) * dense + turn
+
+
+def _depends(index: IndexLike, on: IndexLike) -> bool:
+    names = {var.name for var in on.variables} if isinstance(on, Index) else set()
+    return isinstance(index, Index) and any(var.name in names for var in index.variables)
 
 
 def _ints(shape: tuple[object, ...]) -> tuple[int, ...]:

@@ -127,6 +127,7 @@ def test_every_reader_finds_its_elements(target: str) -> None:
         np.testing.assert_allclose(have, right, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.usefixtures("all_last")
 def test_weights_known_at_run_time_only() -> None:
     x, w = (RNG.standard_normal(s).astype(np.float32) for s in ((1, 16, 9, 9), (16, 1, 3, 3)))
 
@@ -153,6 +154,28 @@ def test_images_that_gain_nothing_stay() -> None:
     model = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1))
     program = lower_graph(freeze_states(trace(model, (x,)).graph), Settings(target="x86-64-v4")).program
     assert all(buffer.shape != (1, 14, 14, 32) for buffer in program.scratch)
+
+
+def test_rows_along_channels_want_them_last() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.alone = nn.Conv2d(3, 32, 4, stride=4), nn.Conv2d(32, 32, 7, padding=3, groups=32)
+            self.norm, self.wide, self.back = nn.LayerNorm(32), nn.Linear(32, 64), nn.Linear(64, 32)
+
+        def forward(self, x: Any) -> Any:
+            x = self.first(x)
+            y = self.back(self.wide(self.norm(self.alone(x).permute(0, 2, 3, 1))).relu())
+            return (x + y.permute(0, 3, 1, 2)).mean((2, 3))
+
+    x = RNG.standard_normal((1, 3, 56, 56)).astype(np.float32)
+    graph = freeze_states(trace(Block(), (x,)).graph)
+    program = lower_graph(graph, Settings(target="x86-64-v4")).program
+    assert all(
+        b.shape[-1] in (32, 64) for b in program.scratch if len(b.shape) == 4 and b.size >= 32 * 14 * 14
+    )
+    want, _ = graph_eval.evaluate(graph, [x])
+    np.testing.assert_allclose(results(program, graph, x)[0], want[0], rtol=2e-5, atol=2e-5)
 
 
 def test_inputs_and_outputs_keep_their_layout() -> None:
