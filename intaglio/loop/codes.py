@@ -68,7 +68,8 @@ def _content(value: Value) -> Array | None:
     node = value.node
     if node is None:
         return value.data if value.source == "constant" else None
-    if node.op.name not in ("cast", "sub", "broadcast", "reshape", "transpose"):
+    views = ("broadcast", "reshape", "transpose")
+    if node.op.name not in ("cast", "sub", *views) or not isinstance(value.type.size, int):
         return None
     operands = [_content(v) for v in node.inputs]
     if any(array is None for array in operands):

@@ -100,6 +100,8 @@ def _known(value: Value) -> Array | None:
         return inner.reshape((1,) * (value.type.rank - inner.ndim) + inner.shape)
     if inner.size == 1:
         return inner.reshape((1,) * value.type.rank)
+    if not isinstance(value.type.size, int):
+        return None
     made: Array = evaluate(node.op, [inner], node.attrs)
     return made
 
