@@ -40,7 +40,7 @@ def network():
     results = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])]
     tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()]
     graph = helper.make_graph(nodes, "codes", infos, results, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
 
 
 @pytest.mark.parametrize("level", [0, 3])
