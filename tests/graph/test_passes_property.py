@@ -88,7 +88,7 @@ def test_compiled_code_of_every_level() -> None:
 
 
 def test_every_pass_fires_on_some_network() -> None:
-    """The passes on loops, on sums of loops, on derivatives and on quantised models have tests of their own."""
+    """The passes on loops, sums of loops, derivatives and quantised models have tests of their own."""
     own = {"MergeLoops", "SinkConstants", "HoistReductions", "FakeQuantizationToInteger", "ReluMasks"}
     expected = {one.name for one in PASSES} - own
     fired: set[str] = set()
