@@ -71,16 +71,19 @@ class WinogradWeights:
         self.chunk = min(range(1, own + 1), key=self.traffic)
         if self.parts == 1 and worth_threads(self.work) and self.traffic(own) < float("inf"):
             self.chunk = own
+        self.images = max(1, self.chunk // self.down)
+        if self.chunk > self.down:
+            self.chunk = self.images * self.down
         spared = replace(self.target, registers=self.target.registers - SPARED)
         depth = self.chunk * self.across
         *self.tile, cycles = best_tile(self.ins, self.outs, depth, self.lanes, spared, self.rank)
         self.product_cycles = cycles * self.points * self.rows / self.chunk
 
     def cut(self) -> int:
-        """Parts of the tiles that threads sum up on their own; one where the sums are large."""
+        """Parts of the images that threads sum up on their own; one where the sums are large."""
         if not worth_threads(self.work) or PARTS * self.sum_bytes > MOST_SUMS:
             return 1
-        return max(k for k in range(1, PARTS + 1) if self.rows % k == 0)
+        return max(k for k in range(1, PARTS + 1) if self.batch % k == 0)
 
     def traffic(self, chunk: int) -> float:
         """Cycles to move sums and transformed tiles when `chunk` rows of tiles are worked on at a time."""
@@ -108,24 +111,15 @@ class WinogradWeights:
 
     def nest(self) -> Nest:
         """Operands turned, chunks of tiles transformed and multiplied, sums transformed back."""
-        names, m, (x, g) = self.names, self.transform.tile, self.anchor.operands
+        names, m = self.names, self.transform.tile
         high, wide = self.down * m, self.across * m
-        self.image = self.scratch("image", self.batch, high + 2, wide + 2, self.ins)
-        self.turned = self.scratch("turned", self.batch, high, wide, self.outs)
+        self.image = self.scratch("image", self.parts, self.images, high + 2, wide + 2, self.ins)
+        self.turned = self.scratch("turned", self.parts, self.images, high, wide, self.outs)
         tiles = self.chunk * self.across
         self.source = self.scratch("source", self.parts, self.points, tiles, self.ins)
         self.change = self.scratch("change", self.parts, self.points, tiles, self.outs)
         self.sums = self.scratch("sums", self.parts, self.points, self.ins, self.outs)
-        low, left = (w.low for w in self.windows)
-        body = [
-            *loop(
-                names["n"],
-                self.batch,
-                lambda n: [*self.fill(self.image, x, n, low, left), *self.fill(self.turned, g, n, 0, 0)],
-            ),
-            *loop(names["p0"], self.parts, self.part),
-            *self.finish(),
-        ]
+        body = [*loop(names["p0"], self.parts, self.part), *self.finish()]
         notes = (
             f"Winograd F({m}x{m}, 3x3): {self.points} frequencies of tiles, {self.chunk} rows at a time",
             f"tile channels by {self.tile[0]} and output channels by {self.tile[1]} vectors of {self.lanes}",
@@ -137,23 +131,25 @@ class WinogradWeights:
     def scratch(self, name: str, *shape: int) -> Buffer:
         return Buffer(self.names.fresh(name), self.dtype, shape, "scratch")
 
-    def fill(self, made: Buffer, operand: Operand, n: IndexLike, top: int, left: int) -> list[Stmt]:
-        """One image with its channels last, between zeros; what does not fit is never read."""
+    def fill(
+        self, made: Buffer, at: Place, operand: Operand, n: IndexLike, top: int, left: int
+    ) -> list[Stmt]:
+        """Image n with its channels last, between zeros; what does not fit is never read."""
         names = self.names
-        rows, columns, channels = (int(e) for e in made.shape[1:])  # type: ignore[arg-type]
+        rows, columns, channels = (int(e) for e in made.shape[2:])  # type: ignore[arg-type]
         height, width = (int(e) for e in operand.type.shape[2:])  # type: ignore[arg-type]
         height, width = min(height, rows - top), min(width, columns - left)
         zero = Const(0.0, made.dtype)
 
         def clear(y: IndexLike, start: int, count: int) -> list[Stmt]:
             def one(x: IndexLike) -> list[Stmt]:
-                return loop(names["e"], channels, lambda c: [Store(made, (n, y, x + start, c), zero)])
+                return loop(names["e"], channels, lambda c: [Store(made, (*at, y, x + start, c), zero)])
 
             return loop(names["x"], count, one)
 
         def line(y: IndexLike) -> list[Stmt]:
             def copy(c: IndexLike, x: IndexLike) -> Stmt:
-                return Store(made, (n, y + top, x + left, c), operand[(n, c, y, x)])
+                return Store(made, (*at, y + top, x + left, c), operand[(n, c, y, x)])
 
             return [
                 *clear(y + top, 0, left),
@@ -168,20 +164,51 @@ class WinogradWeights:
         ]
 
     def part(self, part: IndexLike) -> list[Stmt]:
-        """The sums of some tiles, a chunk of them at a time."""
-        own = self.rows // self.parts
-        chunks = [
+        """The sums of some images, a few of them at a time."""
+        own = self.batch // self.parts
+        groups = [
             s
-            for run in balanced(own, self.chunk)
+            for run in balanced(own, self.images)
             for s in stepped(
                 self.names["b0"],
                 run.start,
                 run.size,
                 run.count,
-                lambda first: self.add(part, part * own + first, run.size),
+                lambda first: self.group(part, part * own + first, run.size),
             )
         ]
-        return chunks if self.chunk == own else [*self.clear(part), *chunks]
+        return groups if self.whole else [*self.clear(part), *groups]
+
+    @property
+    def whole(self) -> bool:
+        """Whether a part is one chunk, so that sums need not be added up."""
+        return self.chunk * self.parts == self.rows
+
+    def group(self, part: IndexLike, first: IndexLike, count: int) -> list[Stmt]:
+        """Some images: turned, and a chunk of their tiles at a time added to the sums."""
+        x, g = self.anchor.operands
+        low, left = (w.low for w in self.windows)
+
+        def turned(n: IndexLike) -> list[Stmt]:
+            return [
+                *self.fill(self.image, (part, n), x, first + n, low, left),
+                *self.fill(self.turned, (part, n), g, first + n, 0, 0),
+            ]
+
+        return [
+            *loop(self.names["n"], count, turned),
+            *(
+                s
+                for run in balanced(count * self.down, self.chunk)
+                for s in stepped(
+                    self.names["b1"],
+                    run.start,
+                    run.size,
+                    run.count,
+                    lambda row: self.add(part, row, run.size),
+                )
+            ),
+        ]
 
     def clear(self, part: IndexLike) -> list[Stmt]:
         """Zero sums, to which more than one chunk is added."""
@@ -209,7 +236,7 @@ class WinogradWeights:
                     names["t"],
                     across,
                     lambda t: self.to_frequencies(
-                        given, matrix, made, channels, (n, y, t), (part, r * across + t)
+                        given, matrix, made, channels, (part, n, y, t), r * across + t
                     ),
                 )
             ]
@@ -220,18 +247,18 @@ class WinogradWeights:
         ]
 
     def to_frequencies(
-        self, given: Buffer, matrix: Matrix, made: Buffer, channels: int, tile_: Place, at: Place
+        self, given: Buffer, matrix: Matrix, made: Buffer, channels: int, at: Place, number: IndexLike
     ) -> list[Stmt]:
         """One tile of all channels."""
         m, size = self.transform.tile, self.transform.frequencies
-        (n, y, t), (part, number) = tile_, at
+        part, n, y, t = at
 
         def vector(panel: Panels, c0: IndexLike) -> list[Stmt]:
             def channel(lane: IndexLike) -> IndexLike:
                 return c0 * panel.lanes + (lane + panel.start)
 
             def read(i: int, j: int, lane: IndexLike) -> Expr:
-                return Read(given, (n, y * m + i, t * m + j, channel(lane)), self.dtype)
+                return Read(given, (part, n, y * m + i, t * m + j, channel(lane)), self.dtype)
 
             def write(p: int, q: int, lane: IndexLike, value: Expr) -> Stmt:
                 return Store(made, (part, p * size + q, number, channel(lane)), value)
@@ -247,7 +274,6 @@ class WinogradWeights:
     def products(self, at: Place, depth: int) -> list[Stmt]:
         """One frequency of some tiles: a product over them, added to its sums."""
         names, dtype, sums = self.names, self.dtype, self.sums
-        whole = self.chunk * self.parts == self.rows
 
         def one(c: IndexLike, size: int, panel: Panels, number: IndexLike) -> list[Stmt]:
             acc = Buffer(names.fresh("acc"), dtype, (size, panel.vectors, panel.lanes), "local", "register")
@@ -262,7 +288,7 @@ class WinogradWeights:
                 return (*at, c + i, column(j, lane))
 
             def start(i: IndexLike, j: IndexLike, lane: IndexLike) -> Expr:
-                return Const(0.0, dtype) if whole else Read(sums, kept(i, j, lane), dtype)
+                return Const(0.0, dtype) if self.whole else Read(sums, kept(i, j, lane), dtype)
 
             def term(t: IndexLike, i: IndexLike, j: IndexLike, lane: IndexLike) -> Expr:
                 source = Read(self.source, (*at, t, c + i), dtype)
