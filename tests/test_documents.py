@@ -41,7 +41,7 @@ def test_readme_program_prints_what_it_says(tmp_path: Path) -> None:
     assert run([sys.executable, "program.py"], tmp_path).strip() == printed.group(1).strip()
 
 
-@pytest.mark.parametrize("name", ["kernels", "pytorch"])
+@pytest.mark.parametrize("name", ["kernels", "measuring", "pytorch"])
 def test_programs_of_a_document_run(name: str, tmp_path: Path) -> None:
     """All Python blocks of a document, as one program."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.S)
