@@ -30,14 +30,15 @@ def trim(directory: Path, keep: Path, limit: int = LIMIT_BYTES) -> int:
     that another process deletes meanwhile are no error, and a library that a process has loaded stays
     valid there after it is deleted.
     """
-    found: list[tuple[float, int, Path]] = []
-    for entry in directory.iterdir():
-        with contextlib.suppress(OSError):
-            status = entry.stat()
-            if entry.is_dir() and time.time() - status.st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(entry, ignore_errors=True)
-            elif entry.is_file() and entry.stem != keep.stem:
-                found.append((status.st_mtime, status.st_size, entry))
+    found: list[tuple[float, int, str]] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                if entry.is_dir() and time.time() - status.st_mtime > ABANDONED_SECONDS:
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.is_file() and os.path.splitext(entry.name)[0] != keep.stem:
+                    found.append((status.st_mtime, status.st_size, entry.path))
     total = sum(size for _, size, _ in found)
     if total <= limit:
         return 0
@@ -46,7 +47,7 @@ def trim(directory: Path, keep: Path, limit: int = LIMIT_BYTES) -> int:
         if total - freed <= limit * 3 // 4:
             break
         with contextlib.suppress(OSError):
-            path.unlink()
+            os.unlink(path)
             freed += size
     return freed
 
