@@ -43,7 +43,58 @@ def codes(
         value = node.outputs[0] if node.outputs else None
         if value not in needed and value is not None and (widens(node) or centres(node)) and reaches(value):
             found.add(node)
-    return {n for n in found if widens(n) or n.inputs[0].node in found}
+    found = {n for n in found if widens(n) or n.inputs[0].node in found}
+    return found | _dequantised(graph, free, needed, consumers, found)
+
+
+def _dequantised(
+    graph: Graph,
+    free: Collection[Node],
+    needed: Collection[Value],
+    consumers: Mapping[Value, Sequence[Node]],
+    found: Collection[Node],
+) -> set[Node]:
+    """Nodes that make numbers of codes, where only elementwise operators read them: the codes are stored, and
+    each reader repeats a few operations instead of loading four times as much."""
+    repeated: set[Node] = set()
+
+    def inside(value: Value) -> bool:
+        return value not in needed and all(
+            reader.op.kind == "map"
+            or reader in found
+            or (reader in free and reader.op.kind == "view" and inside(reader.outputs[0]))
+            for reader in consumers.get(value, ())
+        )
+
+    for node in reversed(graph.nodes):
+        if not node.outputs or not inside(node.outputs[0]):
+            continue
+        readers = consumers.get(node.outputs[0], ())
+        steps = node.op.name == "cast" or centres(node)
+        if _scales(node) or (steps and _of_codes(node) and all(r in repeated or r in found for r in readers)):
+            repeated.add(node)
+    return repeated - set(found)
+
+
+def _of_codes(node: Node) -> bool:
+    """Whether a node widens a byte or a code."""
+    source = node.inputs[0]
+    return source.dtype in NARROW or (
+        source.node is not None and (widens(source.node) or centres(source.node))
+    )
+
+
+def _scales(node: Node) -> bool:
+    """Whether a node multiplies numbers that were codes with a constant."""
+    if node.op.name != "mul" or node.outputs[0].dtype != dtypes.f32:
+        return False
+    for value, scale in (node.inputs, node.inputs[::-1]):
+        while scale.node is not None and scale.node.op.name in ("broadcast", "reshape"):
+            scale = scale.node.inputs[0]
+        cast = value.node
+        if scale.source == "constant" and cast is not None and cast.op.name == "cast":
+            return value.dtype == dtypes.f32 and _of_codes(cast)
+    return False
 
 
 def stored_code(value: Value, free: Collection[Node]) -> Value:

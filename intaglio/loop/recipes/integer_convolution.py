@@ -24,10 +24,10 @@ from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry
 from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.integers import best_integer_plan
 from intaglio.loop.recipes.narrow import shifted
-from intaglio.loop.recipes.nests import Names, loop, variable_of
+from intaglio.loop.recipes.nests import Names, loop, parallel, variable_of
 from intaglio.ops.expr import Const, Expr, Read, cast
 from intaglio.shared import dtypes
-from intaglio.shared.index import IndexLike, variable
+from intaglio.shared.index import IndexLike, upper, variable
 from intaglio.shared.target import Target
 from intaglio.shared.types import TensorType
 
@@ -35,6 +35,7 @@ Range = tuple[IndexLike, IndexLike]
 EXACT = 1 << 24  # integers up to this are exact in f32
 LARGEST = 255 * 255  # the greatest product of two bytes less zero points
 GROUP = 4  # channels of a copied image are a multiple of this
+COPY_WORK = 2  # operations to copy a byte
 FEW = 4  # channels of a group that make no contraction
 
 
@@ -86,14 +87,18 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
     def weight(env: Env) -> Expr:
         return geometry.weight(env["g"], env["o"], env["c"], tuple(env[u] for u in taps))
 
-    batch, *extents = anchor.result.shape
-    sizes = {"n": batch, "g": geometry.groups, "o": geometry.outs, "c": geometry.ins}
-    sizes |= dict(zip(axes, extents[1:], strict=True))
+    batch, _, *extents = anchor.result.shape
+    data, ins = geometry.data, geometry.ins
+    if image is not None and data is not None and geometry.groups == 1:
+        ins = -(-ins // GROUP) * GROUP  # channels of the copy that are none meet weights of 0
+        data = np.pad(data, [(0, (ins - geometry.ins) * (k == 2)) for k in range(data.ndim)])
+    sizes = {"n": batch, "g": geometry.groups, "o": geometry.outs, "c": ins}
+    sizes |= dict(zip(axes, extents, strict=True))
     sizes |= {u: w.kernel for u, w in zip(taps, windows, strict=True)}
     contraction = Contraction(
         anchor,
         Factor("ngc" + axes + taps, read),
-        Factor("goc" + taps, weight, geometry.data),
+        Factor("goc" + taps, weight, data),
         "ngo" + axes,
         sizes,
         lambda env: (env["n"], env["g"] * geometry.outs + env["o"], *(env[a] for a in axes)),
@@ -103,7 +108,9 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
     nest = best_integer_plan(contraction.regular(), target, whole)
     if nest is None or image is None:
         return nest
-    before = _filled(image, source, windows, names)
+    filled = _filled(image, source, windows, names)
+    size = upper(image.size)
+    before = parallel(filled, None if size is None else COPY_WORK * size, {names["y0"], names["y1"]})
     notes = ("copy images with channels last", *nest.notes)
     return Nest(Block((*before, *nest.body)), notes, (*nest.scratch, image))
 

@@ -134,6 +134,10 @@ class IntegerPanels(ColumnTiles):
         )
         total = Buffer(names.fresh("total"), dtypes.i32, (), "local", "register")
         self.row_sums = sums
+        if left.data is not None:
+            whole = tuple(range(len(self.row_dims), len(self.row_dims) + len(self.reduced)))
+            sums.role, sums.data = "constant", self.row_data(left.data).sum(whole, np.int32)
+            return []
 
         def row(env: Env) -> list[Stmt]:
             def add(full: Env) -> list[Stmt]:
