@@ -27,7 +27,7 @@ from intaglio.shared.errors import ArgumentError
 from intaglio.shared.target import Target
 from intaglio.view import race
 from intaglio.view.profile import calls_of, load_phases
-from intaglio.view.timing import repeats_for, seconds_per_call
+from intaglio.view.timing import COMPUTED, repeats_for, seconds_per_call
 
 NOISE = 0.03
 """A plan must be faster by this part to replace the estimate's."""
@@ -187,7 +187,9 @@ def _time(one: _Candidates, target: Target) -> Choice:
     samples, speeds = [], []
     for _ in range(ROUNDS):
         speeds.append(race.probe())
-        samples.append([seconds_per_call(run, count) for run, count in zip(runs, repeats, strict=True)])
+        samples.append(
+            [seconds_per_call(run, count, COMPUTED) for run, count in zip(runs, repeats, strict=True)]
+        )
     fair = statistics.median(speeds) * SLOW
     kept = [row for row, speed in zip(samples, speeds, strict=True) if speed >= fair]
     seconds = {name: statistics.median(row[k] for row in kept) for k, name in enumerate(names)}
@@ -249,7 +251,8 @@ def _whole(graph: Graph, arrays: Sequence[Any], settings: Settings, result: Tune
     runs = [made({}), made(result.records)]
     repeats = [repeats_for(run, 10 * SAMPLE_SECONDS) for run in runs]
     pairs = list(zip(runs, repeats, strict=True))
-    samples = [[seconds_per_call(run, count) for run, count in pairs] for _ in range(ROUNDS)]
+    clock = COMPUTED if (settings.threads or 1) == 1 else time.perf_counter
+    samples = [[seconds_per_call(run, count, clock) for run, count in pairs] for _ in range(ROUNDS)]
     before, after = zip(*samples, strict=True)
     result.untuned_seconds, result.seconds = statistics.median(before), statistics.median(after)
     result.ratio = statistics.median(a / b for a, b in samples)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +23,7 @@ from intaglio.native.host_memory import aligned, aligned_copies, kept
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.target import Target
+from intaglio.view.timing import COMPUTED
 
 QUANTILE = 0.25
 """Which of the samples, from the fastest, is shown: other programs take the machine now and then."""
@@ -116,9 +116,9 @@ def _phase_runner(compiled: Compiled, statements: Sequence[Stmt], arrays: Sequen
     def run() -> list[float]:
         seconds = []
         for phase in phases:
-            started = time.perf_counter()
+            started = COMPUTED()
             phase()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(COMPUTED() - started)
         return seconds
 
     return run
