@@ -198,3 +198,51 @@ def test_the_documented_table_of_operators_is_current() -> None:
     from intaglio.readers.torch.coverage import table
 
     assert table() in (Path(__file__).parents[2] / "docs" / "pytorch.md").read_text()
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+
+
+def choose(x: Any) -> Any:
+    return x if x.sum() > 0 else -x
+
+
+class Product(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x @ x
+
+
+class Moved(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.to("meta") + 1
+
+
+UNTRACED: dict[str, tuple[Any, Any, str]] = {
+    "packed sequence": (Packed(), torch.randn(2, 5, 3), "self.lstm(packed)"),
+    "branch on data": (Function(choose), torch.randn(3), "x.sum() > 0"),
+    "module that is wrong": (Product(), torch.randn(3, 4), "x @ x"),
+    "other device": (Moved(), torch.randn(3), 'x.to("meta")'),
+}
+
+
+@pytest.mark.parametrize("name", UNTRACED)
+def test_what_pytorch_cannot_trace_is_an_error_with_its_line(name: str) -> None:
+    module, x, line = UNTRACED[name]
+    with pytest.raises(UnsupportedError) as caught:
+        intaglio.compile(module, [x])
+    assert caught.value.where is not None
+    assert line in caught.value.where.text
+
+
+def test_operators_name_the_line_of_the_module() -> None:
+    from intaglio.readers.torch import load
+
+    graph = load(Product(), [torch.randn(3, 3)])
+    assert [node.where.text for node in graph.nodes if node.where is not None] == ["return x @ x"]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+import traceback
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
-from intaglio.readers.torch.importer import Importer, RandomState
+from intaglio.readers.torch.importer import OUTSIDE, Importer, RandomState
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
 from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
+from intaglio.shared.where import Where
 
 KEPT = ("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input", "scaled_dot_product_attention",
         "linear", "matmul", "gelu", "silu", "hardswish", "hardsigmoid", "mish", "layer_norm", "group_norm",
@@ -47,8 +49,7 @@ def load(
     Raises:
         UnsupportedError: an operator, type or feature that is not supported; names it and the module's line.
     """
-    program = exported(model, example_inputs, dynamic_shapes, kwargs or {})
-    return Reader(program.run_decompositions(decompositions())).run()
+    return Reader(decomposed(exported(model, example_inputs, dynamic_shapes, kwargs or {}))).run()
 
 
 def exported(
@@ -64,10 +65,34 @@ def exported(
     if example_inputs is None:
         raise ArgumentError("a PyTorch module needs example inputs", hint="compile(module, [tensor, ...])")
     inputs = tuple(x if isinstance(x, torch.Tensor) else _tensor(x) for x in example_inputs)
+    with _errors_of_pytorch():
+        found: ExportedProgram = torch.export.export(
+            model, inputs, dict(kwargs), dynamic_shapes=dynamic_shapes
+        )
+        return found
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """The program in the operators that are read."""
+    with _errors_of_pytorch():
+        found: ExportedProgram = program.run_decompositions(decompositions())
+        return found
+
+
+@contextmanager
+def _errors_of_pytorch() -> Iterator[None]:
+    """Whatever PyTorch raises where it traces a module becomes an error with the innermost line of the
+    user's program: the module is wrong, or does what cannot be traced."""
     try:
-        return torch.export.export(model, inputs, dict(kwargs), dynamic_shapes=dynamic_shapes)
-    except (torch._dynamo.exc.TorchDynamoException, GuardOnDataDependentSymNode) as error:
-        raise UnsupportedError(f"torch.export cannot take this module: {error}") from error
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if not f.filename.startswith((*OUTSIDE, "<")) and f.lineno is not None]
+        where = Where(own[-1].filename, own[-1].lineno or 0) if own else None
+        reason = str(error).split("\n\n")[0]
+        raise UnsupportedError(
+            f"torch.export cannot take this module: {type(error).__name__}: {reason}", where=where
+        ) from error
 
 
 def _tensor(value: Any) -> Any:

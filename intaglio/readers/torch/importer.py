@@ -123,24 +123,26 @@ class Importer:
         args, kwargs = self.resolve(node.args), self.resolve(node.kwargs)
         if node.target is operator.getitem:
             return args[0][args[1]]
-        shown = str(node.target)
+        shown, place, made = str(node.target), place_of(node), len(self.graph.nodes)
         try:
             if isinstance(node.target, torch._ops.OpOverload):
                 if node.target._opname in _NOTHING:
                     return None
-                result = find_handler(shown)(FxCall(self, node, place_of(node)), *args, **kwargs)
+                result = find_handler(shown)(FxCall(self, node, place), *args, **kwargs)
             else:
                 result = self.python(node.target, args, kwargs)
             self.check(node, result)
         except IntaglioError as error:
             if shown not in error.message:
                 error.message = f"{shown}: {error.message}"
-            error.where = place_of(node) or error.where
+            error.where = place or error.where
             raise
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             raise UnsupportedError(
-                f"{shown}: this use is not supported ({type(error).__name__}: {error})", where=place_of(node)
+                f"{shown}: this use is not supported ({type(error).__name__}: {error})", where=place
             ) from error
+        for own in self.graph.nodes[made:]:
+            own.where = place or own.where
         return result
 
     def python(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -188,6 +190,10 @@ class Importer:
 
     @staticmethod
     def _check_one(result: Any, expected: torch.Tensor) -> None:
+        if expected.device.type != "cpu":
+            raise UnsupportedError(
+                f"a tensor on {expected.device} is not supported", hint="keep it on the CPU"
+            )
         type_ = type_of(result)
         known = [(a, b) for a, b in zip(type_.shape, expected.shape, strict=False)
                  if isinstance(a, int) and isinstance(b, int)]  # fmt: skip
@@ -228,7 +234,8 @@ def _integral(value: Any) -> Any:
     return value if isinstance(value, Index) else int(value)
 
 
-_TORCH = str(Path(torch.__file__).parent)
+OUTSIDE = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]))
+"""Where files lie that are not the user's: those of PyTorch and of this package."""
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 _EXTENTS: dict[str, Callable[..., Any]] = {
     "sym_int": _integral,
@@ -241,7 +248,7 @@ def place_of(node: FxNode) -> Where | None:
     """The line of the user's program that made a node, as far as its stack trace tells: the innermost outside
     of PyTorch. Where all are inside of it, the part of the user's module is named too."""
     found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [place for place in found if not place[0].startswith(_TORCH)]
+    own = [place for place in found if not place[0].startswith(OUTSIDE)]
     if own:
         return Where(own[-1][0], int(own[-1][1]))
     file, line = found[-1] if found else ("module", "0")

@@ -16,7 +16,7 @@ from intaglio.ops.compositions import optimizers
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.arrays import array_of
 from intaglio.readers.torch.autograd import keep_stopped_gradients, parameters_with_gradients
-from intaglio.readers.torch.exported import Reader, decompositions, exported
+from intaglio.readers.torch.exported import Reader, decomposed, exported
 from intaglio.shared import dtypes
 from intaglio.shared.errors import ArgumentError, UnsupportedError
 from intaglio.shared.regions import phase
@@ -104,7 +104,7 @@ def read_training(
     every = {name for name, p in module.named_parameters(remove_duplicate=False)
              if PREFIX + named[id(p)] in trained}  # fmt: skip
     states = {PREFIX + name for name in every}
-    reader = Reader(program.run_decompositions(decompositions()), states, seed, PREFIX)
+    reader = Reader(decomposed(program), states, seed, PREFIX)
     graph = reader.run()
     step = TrainingGraph(graph, BatchForm(batch))
     step.tensors = {name.removeprefix(PREFIX): value for name, value in reader.states.items()}
