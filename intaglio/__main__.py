@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from intaglio.command_options import (
+    Bounds,
     Disabled,
     Inputs,
     Model,
@@ -28,7 +29,7 @@ from intaglio.command_options import (
 from intaglio.command_schedule import schedule
 from intaglio.command_timing import register
 from intaglio.compile import Settings, compile_graph
-from intaglio.loading import gather_inputs, given_arrays, load_model, load_model_for
+from intaglio.loading import gather_inputs, given_arrays, load_model, load_model_for, named_numbers
 from intaglio.native.names import sanitise
 from intaglio.shared.errors import IntaglioError
 
@@ -75,9 +76,10 @@ def compile_command(
     opt_level: OptLevel = 3,
     disable: Disabled = None,
     tuning: Tuning = None,
+    bound: Bounds = None,
 ) -> None:
     """Write a model as a folder of C with header, build files and self-test."""
-    graph = load_model(model)
+    graph = load_model(model, bound)
     with console.status("compiling"):
         compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or (), tuning=tuning)
         compiled.export_c(out, target=target)
@@ -119,12 +121,13 @@ def show(
     target: TargetName = "native",
     opt_level: OptLevel = 3,
     disable: Disabled = None,
+    bound: Bounds = None,
 ) -> None:
     """Print a model at any stage of its compilation."""
     from intaglio.view.stages import show_stage
 
     settings = Settings(target=target, opt_level=opt_level, disabled_passes=tuple(disable or ()))
-    graph = load_model(model)
+    graph = load_model(model, bound)
     print(show_stage(graph, stage, settings, before=before, after=after, kernel=kernel))
 
 
@@ -157,7 +160,7 @@ def verify(
     if Path(model).suffix == ".onnx":
         from intaglio.verify import verify_onnx
 
-        sizes = {name: int(number) for name, _, number in (pair.partition("=") for pair in size or [])}
+        sizes = named_numbers("--size", size or [])
         report = verify_onnx(
             model, given_arrays(inputs), sizes=sizes, tolerance=tolerance, save=save, **settings
         )

@@ -15,6 +15,10 @@ OptLevel = Annotated[int, typer.Option(help="Level of the graph passes, 0 to 3."
 TargetName = Annotated[str, typer.Option(help="Machine to generate code for.")]
 Tuning = Annotated[str | None, typer.Option(help="A file of measured choices, of `intaglio tune`.")]
 Disabled = Annotated[list[str] | None, typer.Option("--disable", help="A graph pass to leave out.")]
+Bounds = Annotated[
+    list[str] | None,
+    typer.Option("--bound", help="name=number, an upper bound of an ONNX model's symbolic dimension."),
+]
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", help="name=file.npy, or a .npz file; missing ones are random.")
 ]

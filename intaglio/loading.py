@@ -10,14 +10,18 @@ import numpy as np
 
 from intaglio.compile import capture
 from intaglio.graph.ir import Graph
+from intaglio.graph.symbols import symbols_of
 from intaglio.shared.errors import ArgumentError
 
 
-def load_model(model: str) -> Graph:
+def load_model(model: str, bounds: list[str] | None = None) -> Graph:
     """The graph of a model named on the command line.
 
     `file.py:name` is a function or module `name` in a Python file that also defines `example_inputs`.
+    `bounds` are `name=number` options: upper bounds of an ONNX model's symbolic dimensions.
     """
+    if bounds:
+        return _bounded(model, named_numbers("--bound", bounds))
     found, examples = _load(model)
     return found if isinstance(found, Graph) else capture(found, examples)
 
@@ -38,6 +42,30 @@ def load_model_for(model: str, given: list[str] | None) -> tuple[Graph, list[np.
             return special.graph, special.packing.flatten(chosen)
     graph = load_model(model)
     return graph, gather_inputs(graph, given)
+
+
+def _bounded(model: str, bounds: dict[str, int]) -> Graph:
+    if Path(model).suffix != ".onnx":
+        raise ArgumentError("--bound is for ONNX models", hint="other models have no named dimensions")
+    from intaglio.readers.onnx import load
+
+    graph = load(model, bounds=bounds)
+    known = {var.name for var in symbols_of(graph)}
+    if unknown := sorted(set(bounds) - known):
+        names = ", ".join(sorted(known)) or "none"
+        raise ArgumentError(f"--bound: no dimension is named {unknown[0]!r}", hint=f"there are: {names}")
+    return graph
+
+
+def named_numbers(option: str, pairs: list[str]) -> dict[str, int]:
+    """The numbers of `name=number` options."""
+    numbers: dict[str, int] = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if not number.isdecimal():
+            raise ArgumentError(f"{option} is {pair!r} but must be name=number")
+        numbers[name] = int(number)
+    return numbers
 
 
 def load_object(model: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -85,3 +87,21 @@ def test_fusions_are_records_with_reasons() -> None:
     assert all(str(record).endswith("FuseOps does not run") for record in apart.decisions)
     assert len(apart.program.kernels) > len(together.program.kernels)
     assert not any(record.fused for record in compile_graph(graph, opt_level=0).decisions)
+
+
+def test_open_sizes_are_bounded_on_the_command_line(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    infos = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 4]) for name in "xy"]
+    net = onnx.helper.make_graph([onnx.helper.make_node("Exp", ["x"], ["y"])], "net", infos[:1], infos[1:])
+    path = str(tmp_path / "net.onnx")
+    onnx.save(onnx.helper.make_model(net, opset_imports=[onnx.helper.make_opsetid("", 17)]), path)
+    run = CliRunner().invoke
+    shown = run(app, ["show", path, "--stage", "c", "--bound", "batch=8"])
+    assert shown.exit_code == 0
+    assert "float *" in shown.stdout
+    made = run(app, ["compile", path, "--out", str(tmp_path / "c"), "--bound", "batch=8"])
+    assert made.exit_code == 0
+    for bound, message in (("batch", "must be name=number"), ("size=3", "no dimension is named 'size'")):
+        refused = run(app, ["show", path, "--bound", bound])
+        assert isinstance(refused.exception, ArgumentError)
+        assert message in str(refused.exception)
