@@ -127,6 +127,8 @@ def _result(kind: str, what: Any, outputs: Sequence[Any], arguments: Sequence[An
         return int(outputs[what])
     if kind == "number":
         return outputs[what].item()
+    if kind == "copy":
+        return arguments[what].clone()
     return arguments[what] if kind == "argument" else what
 
 

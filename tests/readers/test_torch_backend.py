@@ -99,6 +99,19 @@ def test_results_lie_in_memory_as_those_of_pytorch() -> None:
     torch.testing.assert_close(results[0].t().view(-1), (x * 2).view(-1))
 
 
+def test_copies_of_arguments_are_copies() -> None:
+    """Also those that the C would not have to make."""
+    x = sample(3, 4, grad=False)
+    before = x.clone()
+    results = compiled(lambda x: (x.clone(), x + 0, x.detach().clone()))(x)
+    for result in results:
+        result.add_(1)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+    torch.testing.assert_close(results[2], before + 1, rtol=0, atol=0)
+    legit = torch.ops.aten._native_batch_norm_legit
+    check(lambda x, mean: legit(x, None, None, mean, mean, False, 0.1, 1e-3)[0], sample(3, 4), torch.ones(4))
+
+
 OUT_OF_RANGE: dict[str, tuple[Callable[..., Any], list[int], str]] = {
     "embedding": (lambda x, i: F.embedding(i, x), [0, 4, 1], "aten.embedding.default.* 4 places"),
     "index": (lambda x, i: x[:, i], [0, -6, 1], r"aten.index.Tensor.* 5 places"),

@@ -25,7 +25,7 @@ class FxProgram:
     `taken` says for each input of the graph which argument it is, or what draws its random numbers.
     `results` has an entry per result: a position among the graph's outputs (`output`, or `size` for a number
     of elements, `number` for a number that a tensor held; `laid out` with the order of its dimensions in
-    memory), an argument handed through (`argument`), or a `constant`. The last output says for each of
+    memory), an argument handed through (`argument`) or copied (`copy`), or a `constant`. The last output says for each of
     `checks` whether it found an index out of range.
     """
 
@@ -71,7 +71,7 @@ def read_fx(
             results.append(("number", len(outputs)))
             outputs.append(result)
         elif isinstance(result, Value) and result in position:
-            results.append(("argument", position[result]))
+            results.append(("argument" if _is_handed_through(node) else "copy", position[result]))
         elif result is None or isinstance(result, (bool, int, float)):
             results.append(("constant", result))
         else:
@@ -87,6 +87,14 @@ def read_fx(
     sources: dict[Value, int | Callable[[], torch.Tensor]] = {**position, **draws}
     taken = tuple(sources[value] for value in graph.inputs)
     return FxProgram(graph, taken, tuple(results), tuple(checks.texts) if checks is not None else ())
+
+
+def _is_handed_through(node: Any) -> bool:
+    """Whether a result that equals an argument is the argument, not a copy that may be written to alone."""
+    aliases = (torch.ops.aten.alias.default, torch.ops.aten.detach.default)
+    while node.op == "call_function" and node.target in aliases:
+        node = node.args[0]
+    return bool(node.op == "placeholder")
 
 
 def _is_number(node: Any) -> bool:
