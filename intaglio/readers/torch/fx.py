@@ -25,8 +25,8 @@ class FxProgram:
     `taken` says for each input of the graph which argument it is, or what draws its random numbers.
     `results` has an entry per result: a position among the graph's outputs (`output`, or `size` for a number
     of elements, `number` for a number that a tensor held; `laid out` with the order of its dimensions in
-    memory), an argument handed through (`argument`) or copied (`copy`), or a `constant`. The last output says for each of
-    `checks` whether it found an index out of range.
+    memory), an argument handed through (`argument`) or copied (`copy`), or a `constant`. The last output
+    says for each of `checks` whether it found an index out of range.
     """
 
     graph: Graph
