@@ -7,7 +7,7 @@ from collections.abc import Callable
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Place, ordered
-from intaglio.loop.ir import Alloc, Block, Buffer, For, Reduce, Stmt, Store, block
+from intaglio.loop.ir import Alloc, Block, Buffer, Combine, For, Reduce, Stmt, Store, block
 from intaglio.loop.lower_group import (
     LOCAL_BYTES,
     GroupLowering,
@@ -19,11 +19,14 @@ from intaglio.loop.lower_group import (
     total_work,
     worth_threads,
 )
+from intaglio.loop.recipes.nests import loop
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index, IndexLike, upper, variable
 from intaglio.shared.target import Target
 
 LANES_FROM = 4  # a reduction gets vector accumulators when its loop runs at least this many vectors
+TURNS = 4  # vectors that look for an extreme in turn
+NARROWEST = 4  # lanes of the vectors for what a loop leaves behind whole ones
 
 
 def lower_rows(lowering: GroupLowering, target: Target) -> Block:
@@ -279,41 +282,71 @@ class _RowSegments:
 def _widen(
     segment: Segment, outer: Place, extent: int, lanes: int, lowering: GroupLowering
 ) -> tuple[list[Stmt], Block, list[Stmt]]:
-    """Split the innermost loop by lanes: each lane accumulates alone, the lanes are combined at the end."""
-    step = variable("v", extent // lanes)
+    """Split the innermost loop by lanes: each lane accumulates alone, the lanes are combined at the end.
+
+    Comparisons take longer than additions, so extremes are found by several vectors in turn."""
     lane = variable("lane", lanes)
-    wide: dict[Buffer, Buffer] = {}
+    wide: dict[Buffer, list[Buffer]] = {}
     pre: list[Stmt] = []
     post: list[Stmt] = []
 
-    def widened(statement: Stmt) -> Stmt:
-        if not isinstance(statement, Reduce):
-            return statement
-        scalar = statement.buffer
-        if scalar not in wide:
+    def accumulator(scalar: Buffer, combine: Combine, turn: int) -> Buffer:
+        held = wide.setdefault(scalar, [])
+        if turn == len(held):
             acc = Buffer(lowering.unique(f"{scalar.name}_lanes"), scalar.dtype, (lanes,), "local", "register")
-            wide[scalar] = acc
-            start = combine_identity(statement.combine, acc.dtype)
-            pre.extend((Alloc(acc), _lane_loop(lane, lanes, Store(acc, (lane,), start))))
-            post.append(
-                _lane_loop(lane, lanes, Reduce(scalar, (), statement.combine, Read(acc, (lane,), acc.dtype)))
+            held.append(acc)
+            pre.extend(
+                (
+                    Alloc(acc),
+                    _lane_loop(lane, lanes, Store(acc, (lane,), combine_identity(combine, acc.dtype))),
+                )
             )
-        return Reduce(wide[scalar], (lane,), statement.combine, statement.value)
+            into, place = (scalar, ()) if turn == 0 else (held[0], (lane,))
+            post.insert(
+                0, _lane_loop(lane, lanes, Reduce(into, place, combine, Read(acc, (lane,), acc.dtype)))
+            )
+        return held[turn]
 
-    at: IndexLike = step * lanes + lane if isinstance(step, Index) else lane
-    inner = [widened(s) for stage in segment.stages for s in stage((*outer, at))]
-    main: list[Stmt] = [
-        For(
-            step.terms[0][0],  # type: ignore[arg-type]
-            extent // lanes,
-            block(_lane_loop(lane, lanes, *inner)),
-        )
-    ]
-    if extent % lanes:
-        rest = variable("rest", extent % lanes)
-        tail = [s for stage in segment.stages for s in stage((*outer, rest + (extent - extent % lanes)))]
-        main.append(For(rest.terms[0][0], extent % lanes, block(*tail)))  # type: ignore[arg-type]
-    return pre, block(*main), post
+    def body(start: IndexLike, turn: int = 0) -> list[Stmt]:
+        return [
+            Reduce(accumulator(s.buffer, s.combine, turn), (lane,), s.combine, s.value)
+            if isinstance(s, Reduce)
+            else s
+            for s in _at(segment, (*outer, start + lane))
+        ]
+
+    whole = extent // lanes
+    turns = TURNS if whole >= 2 * TURNS and _finds_extremes(segment, outer) else 1
+    main = loop(
+        "v",
+        whole // turns,
+        lambda v: [
+            _lane_loop(lane, lanes, *body(v * (turns * lanes) + turn * lanes, turn)) for turn in range(turns)
+        ],
+    )
+    main += [_lane_loop(lane, lanes, *body(step * lanes)) for step in range(whole // turns * turns, whole)]
+    return pre, block(*main, *_rest(segment, outer, extent - extent % lanes, extent, lanes // 2)), post
+
+
+def _finds_extremes(segment: Segment, outer: Place) -> bool:
+    """Whether a segment does nothing but look for extremes."""
+    return all(isinstance(s, Reduce) and s.combine in ("max", "min") for s in _at(segment, (*outer, 0)))
+
+
+def _rest(segment: Segment, outer: Place, start: int, stop: int, lanes: int) -> list[Stmt]:
+    """What is left behind the last whole vector: narrower ones, then single elements."""
+    found: list[Stmt] = []
+    while lanes >= NARROWEST:
+        if stop - start >= lanes:
+            lane = variable("lane", lanes)
+            found.append(_lane_loop(lane, lanes, *_at(segment, (*outer, start + lane))))
+            start += lanes
+        lanes //= 2
+    return [*found, *loop("rest", stop - start, lambda k: _at(segment, (*outer, start + k)))]
+
+
+def _at(segment: Segment, index: Place) -> list[Stmt]:
+    return [s for stage in segment.stages for s in stage(index)]
 
 
 def _lane_loop(lane: Index, lanes: int, *body: Stmt) -> For:

@@ -42,12 +42,16 @@ static inline float expm1_core_f32(float r) {
     "exp_f32": Helper(
         """/* e^x; error below 1.5 ULP */
 static inline float exp_f32(float x) {
-    x = x < -105.0f ? -105.0f : x > 90.0f ? 90.0f : x;
-    float n = round_core_f32(x * 1.442695f);
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 90.0f ? 90.0f : x;
+    float near = x * 1.442695f + 12583166.0f; /* low bits: 254 + n, n near x / ln(2) */
+    float n = near - 12583166.0f;
     float r = (x - n * 0.693359375f) + n * 2.1219444e-4f;
-    return scale_f32(1.0f + expm1_core_f32(r), x == x ? (int32_t)n : 0);
+    uint32_t bits = bits_f32_u32(near), half = bits >> 1;
+    float a = bits_u32_f32(half << 23), b = bits_u32_f32((bits - half) << 23); /* a * b is 2^n */
+    return (1.0f + expm1_core_f32(r)) * a * b;
 }""",
-        ("scale_f32", "round_core_f32", "expm1_core_f32"),
+        ("expm1_core_f32", *_BITS),
     ),
     "exp2_f32": Helper(
         """/* 2^x; error below 1.5 ULP */

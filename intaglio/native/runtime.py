@@ -167,14 +167,14 @@ static inline # at_most_$(# x, # bound) {
     "max": """
 /* the greater of two; NaN when one is */
 static inline # max_$(# a, # b) {
-    # greater = a > b ? a : b;
-    return a != a ? a : greater;
+    # greater = b > a ? b : a;
+    return b != b ? b : greater;
 }""",
     "min": """
 /* the less of two; NaN when one is */
 static inline # min_$(# a, # b) {
-    # less = a < b ? a : b;
-    return a != a ? a : less;
+    # less = b < a ? b : a;
+    return b != b ? b : less;
 }""",
     "sign": """
 /* -1, 0 or 1; NaN for NaN */

@@ -144,20 +144,29 @@ def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:
     """Halves are combined until one lane is left, so that the order does not depend on the target."""
     t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
     plain = word in _OPERATORS and dtype.kind != "int"
-    lines, half = [], lanes // 2
+    lines, needs, held, half = [], [v], "x", lanes // 2
+
+    def pair(name: str, a: str, b: str) -> str:
+        if plain:
+            return f"{a} {_OPERATORS[word]} {b}"
+        needs.append(f"{word}_{name}")
+        return f"{word}_{name}({a}, {b})"
+
     while half > 1:
-        pair = f"y[i] {_OPERATORS[word]} y[i + {half}]" if plain else f"{word}_{dtype}(y[i], y[i + {half}])"
-        lines.append(f"    for (int i = 0; i < {half}; i++) {{\n        y[i] = {pair};\n    }}")
-        half //= 2
-    last = f"y[0] {_OPERATORS[word]} y[1]" if plain else f"{word}_{dtype}(y[0], y[1])"
-    body = "".join(line + "\n" for line in lines)
+        vector = vector_name(dtype, half)
+        needs.append(vector)
+        low, high = (
+            f"({vector}){{{', '.join(f'{held}[{k}]' for k in range(start, start + half))}}}"
+            for start in (0, half)
+        )
+        lines.append(f"    {vector} x{half} = {pair(vector, low, high)};\n")
+        held, half = f"x{half}", half // 2
+    body = "".join(lines)
     text = f"""/* the {operation} of the lanes: halves are combined until one is left */
 static inline {t} {operation}_{v}({v} x) {{
-    {t} y[{lanes}];
-    *({v}_u *)y = x;
-{body}    return {last};
+{body}    return {pair(str(dtype), f"{held}[0]", f"{held}[1]")};
 }}"""
-    return Helper(text, (v,) if plain else (v, f"{word}_{dtype}"))
+    return Helper(text, tuple(dict.fromkeys(needs)))
 
 
 def lanewise_name(function: str, dtype: DType, lanes: int) -> str:
@@ -245,12 +254,12 @@ static inline $ select_$(#M mask, $ a, $ b) {
     "max": """
 /* the greater of two; NaN when one is */
 static inline $ max_$($ a, $ b) {
-    return select_$((a > b) | (a != a), a, b);
+    return select_$((b > a) | (b != b), b, a);
 }""",
     "min": """
 /* the less of two; NaN when one is */
 static inline $ min_$($ a, $ b) {
-    return select_$((a < b) | (a != a), a, b);
+    return select_$((b < a) | (b != b), b, a);
 }""",
     "at_least": """
 /* x, or the bound where x is less; NaN stays */

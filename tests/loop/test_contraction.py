@@ -10,6 +10,7 @@ from recipe_cases import AVX2, AVX512, program_of, run, types_of
 
 from intaglio.loop.ir import Buffer, For, Program, walk
 from intaglio.loop.ir import Store as StoreTo
+from intaglio.loop.recipes.tiles import best_tile
 from intaglio.ops.expr import Apply, Const, Read
 from intaglio.shared.dtypes import f32
 from intaglio.shared.index import variable
@@ -119,6 +120,11 @@ def test_a_long_reduction_with_an_epilogue_stores_once():
     c = RNG.standard_normal(70).astype(np.float32)
     np.testing.assert_allclose(run(program, [a, b, c]), np.maximum(a @ b + c, 0), rtol=1e-4, atol=1e-4)
     assert "parallel" in {s.kind for s in walk(program.kernels[0].body) if isinstance(s, For)}
+
+
+def test_few_rows_are_open_where_they_displace_each_other() -> None:
+    assert best_tile(64, 96, 1024, 16, AVX512, room=9)[0] <= 9
+    assert best_tile(64, 96, 1024, 16, AVX512)[0] == 14
 
 
 def test_large_products_use_threads_and_small_ones_do_not():

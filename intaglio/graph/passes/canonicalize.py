@@ -11,6 +11,7 @@ import numpy as np
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.passes.simplify_inference import RULES as IDENTITIES
+from intaglio.graph.passes.unit_axes import reshaped_contraction
 from intaglio.graph.rewrite import Build, Counts, exhaust
 from intaglio.graph.rules import Rule, RuleSet, full, number_of, scalar
 from intaglio.ops.dispatch import evaluate
@@ -171,17 +172,7 @@ RULES = RuleSet(
 
 def canonicalize_ops(graph: Graph) -> Graph:
     """The graph in canonical spelling; the graph itself when it is so already."""
-    return exhaust(
-        graph,
-        [
-            IDENTITIES.find,
-            RULES.find,
-            _broadcast_behind,
-            _transposed_operand,
-            _transposed_result,
-            _repeated_operand,
-        ],
-    )
+    return exhaust(graph, FINDERS)
 
 
 def _broadcast_behind(node: Node, operands: Sequence[Value], counts: Counts) -> Build | None:
@@ -311,4 +302,5 @@ FINDERS = [
     _transposed_operand,
     _transposed_result,
     _repeated_operand,
+    reshaped_contraction,
 ]

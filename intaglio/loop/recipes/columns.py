@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import gcd
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from intaglio.shared.target import Target
 PACK_ROWS = 4  # fewer rows than this do not pay for packing
 FAR_BYTES = 4096  # rows of the right operand at multiples of this compete for the same places of a cache
 FAR_ROWS = 1.25  # what that costs
+WAYS = 9  # rows of the left operand, a multiple of `FAR_BYTES` apart, that the first cache holds
 FAR_STORES = 4096  # bytes between rows of the result that are pages of their own
 MOVE_CYCLES = 0.25  # to copy one element of a row
 TURN_CYCLES = 0.6  # to copy one element across rows
@@ -58,7 +60,8 @@ class ColumnTiles:
     ) -> ColumnTiles:
         depth, times = count(reduced), count(outer)
         assert isinstance(column.extent, int)
-        rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target, rank)
+        room = _row_room(contraction, row)
+        rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target, rank, room)
         strides = contraction.dim_strides(column).right
         if packed and contraction.right.data is not None:
             pass  # packed when compiling
@@ -312,3 +315,10 @@ def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:
         abs(s or 0) * contraction.anchor.dtype.size for s in contraction.dim_strides(reduced[-1]).right
     ]
     return any(d and d % FAR_BYTES == 0 for d in distances)
+
+
+def _row_room(contraction: Contraction, row: Dim) -> int:
+    """How many rows of the left operand stay in the first cache next to each other."""
+    size = contraction.anchor.dtype.size
+    distances = [abs(s or 0) * size for s in contraction.dim_strides(row).left] if row.parts else []
+    return WAYS * min((FAR_BYTES // gcd(d, FAR_BYTES) for d in distances if d), default=FAR_BYTES)

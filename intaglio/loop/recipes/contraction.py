@@ -77,9 +77,10 @@ def column_plans(
         row = max(reversed(rows), key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
         outer = [*batch, *(d for d in columns if d is not column), *(d for d in rows if d is not row)]
         loops = (column, row, outer, reduced)
+        # Constants are packed when compiling, which costs nothing at run time and puts them side by side.
         packs = contraction.right.data is not None or _packing_pays(contraction, row, reduced)
         if in_lanes(strides):
-            if all(s == 1 for s in strides.right):
+            if contraction.right.data is None and all(s == 1 for s in strides.right):
                 yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, False, rank))
             if packs:
                 yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, True, rank))
