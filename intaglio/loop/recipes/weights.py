@@ -28,6 +28,7 @@ from intaglio.ops.movement import flat_index
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.target import Target
 
+STACK_BYTES = 256 << 10  # the most that one local array may have
 LOCAL_BYTES = 96 << 10  # padded image and sums of a block of channels, on the stack
 BLOCKS = 8  # of channels at least, where threads pay
 FEWEST = 4  # output channels for this form to be worth it
@@ -58,11 +59,12 @@ def lower_weights(anchor: Anchor, target: Target) -> Nest | None:
         return _pointwise(anchor, target)
     outs = anchor.result.shape[0] // attrs["groups"]
     assert isinstance(outs, int)
+    taps = prod(w.kernel for w in windows)
     if width < 4 or not anchor.dtype.is_float or outs < FEWEST:
         return None
 
     def plans(rank: int) -> Iterator[_WeightTiles | WinogradWeights]:
-        if rank == 0:
+        if rank == 0 and max(Image(1, windows, 0).size, taps * outs) * anchor.dtype.size <= STACK_BYTES:
             yield _WeightTiles(anchor, target, windows, outs)
         if WinogradWeights.fits(anchor, windows, width):
             for transform in TRANSFORMS[anchor.accuracy]:
