@@ -73,7 +73,25 @@ conv3d = _on_tensors(convolution.conv3d)
 conv_transpose1d = _on_tensors(convolution.conv_transpose)
 conv_transpose2d = _on_tensors(convolution.conv_transpose)
 one_hot = _on_tensors(indexing.one_hot)
-scaled_dot_product_attention = _on_tensors(attention.scaled_dot_product_attention)
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    """`dropout(softmax(query @ key^T * scale + mask)) @ value`; drawn anew at every call."""
+    q, k, v = lift(query), lift(key), lift(value)
+    mask = None if attn_mask is None else lift(attn_mask)
+    settings = (mask, is_causal, scale, enable_gqa)
+    if not dropout_p:
+        return attention.scaled_dot_product_attention(q, k, v, *settings)
+    return attention.attention_with_dropout(q, k, v, lambda weights: dropout(weights, dropout_p), *settings)
 
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:

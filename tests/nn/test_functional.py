@@ -104,6 +104,7 @@ CASES = [
     ("F.pixel_shuffle(a, 2)", [I2]), ("F.pixel_unshuffle(a, 2)", [(1, 2, 4, 6)]),
     ("F.unfold(a, 3, padding=1, stride=2)", [I2]),
     ("F.scaled_dot_product_attention(a, b, c)", [(2, 3, 4, 5), (2, 3, 6, 5), (2, 3, 6, 5)]),
+    ("F.scaled_dot_product_attention(a, b, c, None, 0.0, True)", [(2, 4, 5), (2, 4, 5), (2, 4, 5)]),
     ("F.scaled_dot_product_attention(a, b, c, is_causal=True)", [(2, 4, 5), (2, 4, 5), (2, 4, 5)]),
     ("F.scaled_dot_product_attention(a, b, c, attn_mask=d, scale=0.3)", QKVM),
     ("F.scaled_dot_product_attention(a, b, c, attn_mask=d.detach() > -0.5)", QKVM),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch_pairs import arrays, assert_close, both, compare
 
+import intaglio
 from intaglio import nn
 
 X = (4, 6)
@@ -162,3 +163,13 @@ def test_names_and_shapes(text):
     assert list(ours) == list(theirs)
     assert {k: tuple(v.shape) for k, v in ours.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
     assert all(np.asarray(v.numpy()).dtype == theirs[k].numpy().dtype for k, v in ours.items())
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_attention_drops_weights_in_training(need_weights):
+    intaglio.manual_seed(0)
+    layer = nn.MultiheadAttention(8, 2, dropout=0.4, batch_first=True)
+    x = intaglio.tensor(np.random.default_rng(0).standard_normal((1, 6, 8)).astype(np.float32))
+    drawn = np.mean([layer(x, x, x, need_weights=need_weights)[0].detach().numpy() for _ in range(600)], 0)
+    layer.eval()
+    np.testing.assert_allclose(drawn, layer(x, x, x)[0].detach().numpy(), atol=0.06)
