@@ -57,29 +57,26 @@ def measure(name: str, peers: list[str], threads: list[int], rounds: int) -> lis
         return bench(f"{file}:model", arrays, against=peers, threads=threads, rounds=rounds)
 
 
-def row(name: str, run: Comparison) -> str:
+def row(name: str, run: Comparison, peers: list[str]) -> str:
     """A line of the table: medians in milliseconds, and how the best other runtime compares."""
-    title, goal = GOALS[name]
+    title, _ = GOALS[name]
     ours, *others = run.peers
     by_name = {peer.name: peer for peer in others}
     cells = [
         f"{by_name[peer].median * 1e3:.3f}" if peer in by_name and by_name[peer].seconds else "-"
-        for peer in PEERS
+        for peer in peers
     ]
     timed = [peer for peer in others if peer.seconds]
     best = min((ours.ratio(peer) for peer in timed), default=float("nan"))
-    return (
-        f"| {title} | {run.threads} | **{ours.median * 1e3:.3f}** | {' | '.join(cells)} "
-        f"| {best:.2f} | {goal} |"
-    )
+    return f"| {title} | {run.threads} | **{ours.median * 1e3:.3f}** | {' | '.join(cells)} | {best:.2f} |"
 
 
-def table(found: dict[str, list[Comparison]]) -> list[str]:
+def table(found: dict[str, list[Comparison]], peers: list[str]) -> list[str]:
     lines = [
-        f"| milliseconds, median | threads | Intaglio | {' | '.join(PEERS)} | best / Intaglio | goal |",
-        f"|---|--:|--:|{'--:|' * len(PEERS)}--:|--:|",
+        f"| milliseconds, median | threads | Intaglio | {' | '.join(peers)} | best / Intaglio |",
+        f"|---|--:|--:|{'--:|' * len(peers)}--:|",
     ]
-    return lines + [row(name, run) for name, runs in found.items() for run in runs]
+    return lines + [row(name, run, peers) for name, runs in found.items() for run in runs]
 
 
 def write_readme(lines: list[str]) -> None:
@@ -102,18 +99,20 @@ def main() -> None:
     parser.add_argument("--json", default="", help="file to write everything measured to")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     options = parser.parse_args()
+    peers = options.peers.split(",")
     threads = [int(count) for count in options.threads.split(",")]
     found: dict[str, list[Comparison]] = {}
     for name in options.work.split(","):
         try:
-            found[name] = measure(name, options.peers.split(","), threads, options.rounds)
+            found[name] = measure(name, peers, threads, options.rounds)
         except IntaglioError as error:
             print(f"{name}: {error}", flush=True)
             continue
         for run in found[name]:
             failures = [f"{peer.name}: {peer.failure}" for peer in run.peers if peer.failure]
-            print("\n".join([row(name, run), *failures]), flush=True)
-    lines = table(found)
+            goal = f"the goal is {GOALS[name][1]}"
+            print("\n".join([row(name, run, peers), goal, *failures]), flush=True)
+    lines = table(found, peers)
     print("\n".join(["", *lines]))
     if options.json:
         kept: dict[str, Any] = {name: [run.record() for run in runs] for name, runs in found.items()}

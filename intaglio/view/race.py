@@ -20,6 +20,9 @@ from typing import IO, Any
 from intaglio.view.timing import repeats_for, seconds_per_call
 
 TURN_SECONDS = 0.25
+REST = 0.3
+"""Seconds before each turn, in which idle threads of the peer before it fall asleep: some spin for 0.2 s and
+take a core from whoever is next."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "INTAGLIO_THREADS")
 
 
@@ -129,6 +132,7 @@ def compare(
             speeds.append(probe())
             for peer in peers:
                 if not peer.failure:
+                    time.sleep(REST)
                     peer.turn()
         return speeds
     finally:
