@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 
 from intaglio.graph.ir import Value
 from intaglio.loop.access import Order
 from intaglio.loop.groups import Decision, Fusion, Group
 from intaglio.loop.layout import is_depthwise, is_pointwise, takes_few
+from intaglio.shared.index import product, upper
 from intaglio.shared.target import Target
 
 STRIPS = (4, 2)
@@ -66,10 +66,6 @@ class Chain:
         fit = (n for n in STRIPS if height % n == 0 and (n - 1) * twice <= HALO * made)
         return next(fit, 1)
 
-    @property
-    def label(self) -> str:
-        return " -> ".join(group.label for group in self.groups)
-
 
 def find_chains(fusion: Fusion, layouts: Mapping[Value, Order], target: Target) -> list[Chain]:
     """The chains of a program whose images outgrow the second cache; decisions are noted in the fusion."""
@@ -78,7 +74,7 @@ def find_chains(fusion: Fusion, layouts: Mapping[Value, Order], target: Target) 
         link = _link(fusion, group, layouts)
         if link is not None:
             value, reader = link
-            large = prod(_ints(value.shape[1:])) * value.dtype.size > target.l2
+            large = (upper(product(value.shape[1:])) or 0) * value.dtype.size > target.l2
             because = "in strips of rows" if large else "the image between stays in the second cache"
             assert reader.anchor is not None
             node = reader.anchor
@@ -119,7 +115,3 @@ def _by_rows(group: Group) -> bool:
     if node is None or node.op.name != "conv" or node.outputs[0].type.rank < 4:
         return False
     return is_pointwise(node) or is_depthwise(node) or takes_few(node)
-
-
-def _ints(shape: tuple[object, ...]) -> tuple[int, ...]:
-    return tuple(e if isinstance(e, int) else 1 for e in shape)

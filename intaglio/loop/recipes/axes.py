@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import prod
 from string import ascii_uppercase
 from typing import Any
 
@@ -22,7 +23,7 @@ from intaglio.loop.recipes.anchor import Anchor, Operand
 from intaglio.loop.recipes.nests import Names, variable_of
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read, cast
 from intaglio.shared.dtypes import bool_
-from intaglio.shared.index import Div, Index, IndexLike, Mod, Var, variable
+from intaglio.shared.index import Div, Index, IndexLike, Mod, Var, upper, variable
 
 Env = dict[str, IndexLike]
 Array = np.ndarray[Any, Any]
@@ -39,6 +40,19 @@ class Dim:
     def names(self) -> str:
         return "".join(axis for axis, _ in self.parts)
 
+    @property
+    def fixed(self) -> int:
+        """The extent of a loop that has no symbol."""
+        assert isinstance(self.extent, int)
+        return self.extent
+
+    def join(self, env: Env) -> IndexLike:
+        """The loop variable that `bind` split."""
+        index: IndexLike = 0
+        for axis, extent in self.parts:
+            index = index * extent + env[axis]
+        return index
+
     def bind(self, index: IndexLike) -> Env:
         """The values of the merged axes at one value of the loop variable."""
         env: Env = {}
@@ -52,6 +66,34 @@ class Dim:
 
 ALONE = Dim(1, ())
 """No loop."""
+
+
+def count(dims: Sequence[Dim]) -> int:
+    """Iterations of loops; a symbol without bound counts as 64."""
+    return prod(upper(d.extent) or 64 for d in dims)
+
+
+def by_dims(data: Array, axes: str, dims: Sequence[Dim]) -> Array:
+    """An array with an axis for each of the dims, from one with an axis for each letter."""
+    order = [axis for d in dims for axis, _ in d.parts]
+    alone = tuple(k for k, axis in enumerate(axes) if axis not in order)
+    kept = [axis for axis in axes if axis in order]
+    array = data.squeeze(alone).transpose([kept.index(axis) for axis in order])
+    return array.reshape([d.fixed for d in dims])
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The loops of a contraction by what they run over."""
+
+    batch: list[Dim]
+    rows: list[Dim]
+    columns: list[Dim]
+    reduced: list[Dim]
+
+    @property
+    def all(self) -> list[Dim]:
+        return [*self.batch, *self.rows, *self.columns, *self.reduced]
 
 
 @dataclass(frozen=True)
@@ -266,6 +308,22 @@ class Contraction:
             for a, e in self.extents.items()
             if e != 1 and where(a in self.left.axes, a in self.right.axes, a in self.out_axes)
         ]
+
+    @cached_property
+    def roles(self) -> Roles:
+        """The loops over the axes of both operands and the result, of the left or the right operand and the
+        result, and of the operands only."""
+        return Roles(
+            self.dims(self.axes(lambda left, right, out: left and right and out)),
+            self.dims(self.axes(lambda left, right, out: left and out and not right)),
+            self.dims(self.axes(lambda left, right, out: right and out and not left)),
+            self.dims(self.axes(lambda left, right, out: not out)),
+        )
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether every array moves by a stride along each loop."""
+        return not any(None in self.dim_strides(d).all for d in self.roles.all)
 
     def dims(self, axes: Sequence[str]) -> list[Dim]:
         """Loops over axes, far strides first, merged where every array crosses two in one stride."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env
+from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims, count
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
@@ -230,21 +230,17 @@ class ColumnTiles:
         """The content of a constant operand's panels."""
         right = self.contraction.right
         assert right.data is not None
-        order = [axis for d in (*self.pack_outer, *self.reduced, self.column) for axis, _ in d.parts]
-        alone = tuple(k for k, axis in enumerate(right.axes) if axis not in order)
-        kept = [axis for axis in right.axes if axis in order]
-        array = right.data.squeeze(alone).transpose([kept.index(axis) for axis in order])
-        outer, depth = ([_constant(d) for d in dims] for dims in (self.pack_outer, self.reduced))
-        array = array.reshape(*outer, *depth, -1)[..., group.start : group.start + group.count * group.width]
-        panels = array.reshape(*outer, *depth, group.count, group.width)
-        moved = np.moveaxis(panels, -2, len(outer))
+        array = by_dims(right.data, right.axes, [*self.pack_outer, *self.reduced, self.column])
+        array = array[..., group.start : group.start + group.count * group.width]
+        panels = array.reshape(*array.shape[:-1], group.count, group.width)
+        moved = np.moveaxis(panels, -2, len(self.pack_outer))
         return np.ascontiguousarray(moved, dtype=buffer.dtype.numpy)
 
     def pack_index(self, env: Env) -> tuple[IndexLike, ...]:
-        return tuple(_join(d, env) for d in self.pack_outer)
+        return tuple(d.join(env) for d in self.pack_outer)
 
     def depth_index(self, env: Env) -> tuple[IndexLike, ...]:
-        return tuple(_join(d, env) for d in self.reduced)
+        return tuple(d.join(env) for d in self.reduced)
 
     def pack(self, group: Panels, buffer: Buffer) -> list[Stmt]:
         """Copy the right operand into the panels of one group."""
@@ -263,7 +259,7 @@ class ColumnTiles:
                     env,
                     lambda full: turn(
                         self.names,
-                        _constant(last),
+                        last.fixed,
                         group.width,
                         lambda k, place: copy(full | last.bind(k), number, place),
                     ),
@@ -287,24 +283,6 @@ class ColumnTiles:
             self.contraction.fixed,
             lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
         )
-
-
-def _constant(dim: Dim) -> int:
-    assert isinstance(dim.extent, int)
-    return dim.extent
-
-
-def _join(dim: Dim, env: Env) -> IndexLike:
-    """The loop variable that `Dim.bind` split."""
-    index: IndexLike = 0
-    for axis, extent in dim.parts:
-        index = index * extent + env[axis]
-    return index
-
-
-def count(dims: list[Dim]) -> int:
-    """Iterations of loops; a symbol without bound counts as 64."""
-    return product(tuple(upper(d.extent) or 64 for d in dims))  # type: ignore[return-value]
 
 
 def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:

@@ -64,12 +64,10 @@ def column_plans(
     contraction: Contraction, target: Target, lanes: int, rank: int = 0
 ) -> Iterator[ColumnTiles]:
     """Every axis of the right operand and the result that can be the column."""
-    batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-    rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
-    columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
-    reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
-    if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
+    if not contraction.is_regular:
         return
+    roles = contraction.roles
+    batch, rows, columns, reduced = roles.batch, roles.rows, roles.columns, roles.reduced
     for column in columns:
         strides = contraction.dim_strides(column)
         if not isinstance(column.extent, int) or column.extent < 2:

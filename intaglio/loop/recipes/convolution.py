@@ -14,8 +14,8 @@ from intaglio.loop.ir import Block, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.contraction import best_plan
-from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry, ImageTiles
-from intaglio.loop.recipes.images import Window
+from intaglio.loop.recipes.geometry import SPATIAL, Geometry, ImageTiles
+from intaglio.loop.recipes.images import TAPS, Window
 from intaglio.loop.recipes.lines import LineTiles
 from intaglio.loop.recipes.nests import Names, loop, variable_of
 from intaglio.loop.recipes.spread import MOST_PHASES, spread

@@ -8,7 +8,7 @@ from functools import partial
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
-from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, Env
+from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, Env, count
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, tile_cycles
 from intaglio.ops.expr import Read
@@ -39,12 +39,10 @@ class DotTiles:
     @staticmethod
     def plans(contraction: Contraction, target: Target, lanes: int, rank: int = 0) -> Iterator[DotTiles]:
         """At most one: the contiguous axis of the reduction, the longest rows and columns."""
-        batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-        rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
-        columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
-        reduced = contraction.dims(contraction.axes(lambda left, right, out: not out))
-        if any(None in contraction.dim_strides(d).all for d in (*batch, *rows, *columns, *reduced)):
+        if not contraction.is_regular:
             return
+        roles = contraction.roles
+        batch, rows, columns, reduced = roles.batch, roles.rows, roles.columns, roles.reduced
         unit = [
             d
             for d in reduced
@@ -64,7 +62,7 @@ class DotTiles:
         further = [d for d in reduced if d is not depth]
         tile, cycles = _best(row, column, depth, further, lanes, target, rank)
         yield DotTiles(
-            contraction, target, lanes, row, column, outer, depth, further, tile, cycles * _count(outer)
+            contraction, target, lanes, row, column, outer, depth, further, tile, cycles * count(outer)
         )
 
     @property
@@ -195,7 +193,7 @@ def _best(
     """The tile with the least estimated cycles, or one of a later rank."""
     found = []
     assert isinstance(depth.extent, int)
-    steps = sum(part.count for part in panels(depth.extent, 1, lanes)) * _count(further)
+    steps = sum(part.count for part in panels(depth.extent, 1, lanes)) * count(further)
     for rows, columns in TILES_32 if target.registers >= 32 else TILES_16:
         cycles = 0.0
         for down in balanced(upper(row.extent) or 64, rows):
@@ -208,7 +206,3 @@ def _best(
         found.append((cycles, (rows, columns)))
     cycles, tile = sorted(found)[min(rank, len(found) - 1)]
     return tile, cycles
-
-
-def _count(dims: list[Dim]) -> int:
-    return product(tuple(upper(d.extent) or 64 for d in dims))  # type: ignore[return-value]

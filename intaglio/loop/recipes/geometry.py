@@ -12,7 +12,7 @@ import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
-from intaglio.loop.recipes.images import Image, Window
+from intaglio.loop.recipes.images import TAPS, Image, Window
 from intaglio.loop.recipes.nests import Names, between, over_images, parallel
 from intaglio.ops.expr import Expr
 from intaglio.shared.index import IndexLike, upper
@@ -21,7 +21,6 @@ from intaglio.shared.target import Target
 IMAGE_BYTES = 96 << 10  # a larger padded image lives in scratch memory, not on the stack
 SPATIAL = "pqs"
 Array = np.ndarray[Any, Any]
-TAPS = "uvw"
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from itertools import product as combinations
 from math import prod
 
 from intaglio.loop.ir import Buffer, Stmt, Store
-from intaglio.loop.recipes.nests import Names, loop, ranged
+from intaglio.loop.recipes.nests import Names, between, loop, ranged
 from intaglio.ops.expr import Const, Expr
 from intaglio.shared.index import IndexLike, maximum, minimum
 
 Place = tuple[IndexLike, ...]
+TAPS = "uvw"
+"""Names of the loops over taps."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,28 @@ class Window:
     def tap(self, r: IndexLike) -> tuple[IndexLike, IndexLike]:
         """The phase and the place a tap reads, relative to the result's."""
         return r * self.dilation % self.stride, r * self.dilation // self.stride
+
+
+def over_taps(
+    names: Names,
+    windows: Sequence[Window],
+    place: Place,
+    body: Callable[[Place], list[Stmt]],
+    taps: Place = (),
+) -> list[Stmt]:
+    """Serial loops over the taps of windows at a place of the result that read the source."""
+    axis = len(taps)
+    if axis == len(place):
+        return body(taps)
+    window = windows[axis]
+    start, stop = window.reading(place[axis])
+    return between(
+        names[TAPS[axis]],
+        start,
+        stop,
+        window.kernel,
+        lambda r: over_taps(names, windows, place, body, (*taps, r)),
+    )
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from intaglio.loop.ir import Block, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.convolution import lower_convolution
-from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry
-from intaglio.loop.recipes.images import Window
+from intaglio.loop.recipes.geometry import SPATIAL, Geometry
+from intaglio.loop.recipes.images import TAPS, Window
 from intaglio.loop.recipes.integers import best_integer_plan
 from intaglio.loop.recipes.narrow import shifted
 from intaglio.loop.recipes.nests import Names, loop, parallel, variable_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
-from intaglio.loop.recipes.axes import Array, Dim, Env
+from intaglio.loop.recipes.axes import Array, Dim, Env, by_dims
 from intaglio.loop.recipes.columns import ColumnTiles
 from intaglio.loop.recipes.narrow import Form, Narrow
 from intaglio.loop.recipes.nests import loop
@@ -59,7 +59,7 @@ class IntegerPanels(ColumnTiles):
 
     @property
     def groups(self) -> int:
-        return -(-extent_of(self.depth) // self.group)
+        return -(-self.depth.fixed // self.group)
 
     @property
     def scratch(self) -> tuple[Buffer, ...]:
@@ -75,7 +75,7 @@ class IntegerPanels(ColumnTiles):
 
     def copy_rows(self) -> list[Stmt]:
         """Copy the left operand into rows of whole groups."""
-        left, depth, names = self.factors.left, extent_of(self.depth), self.names
+        left, depth, names = self.factors.left, self.depth.fixed, self.names
         further = [d.extent for d in (*self.row_dims, *self.reduced[:-1])]
         whole = self.groups * self.group
         rows = Buffer(names.fresh("rows"), left.dtype, (*further, whole), "scratch", "heap")
@@ -117,7 +117,7 @@ class IntegerPanels(ColumnTiles):
         )
 
     def index(self, dims: list[Dim], env: Env) -> tuple[IndexLike, ...]:
-        return tuple(join(d, env) for d in dims)
+        return tuple(d.join(env) for d in dims)
 
     def factor(self, env: Env, k: IndexLike) -> Expr:
         """The left factor at a place of the grouped axis."""
@@ -184,7 +184,7 @@ class IntegerPanels(ColumnTiles):
 
     def pack(self, group: Panels, buffer: Buffer) -> list[Stmt]:
         """Copy the right operand into the panels of one group, zeros behind the reduction."""
-        names, right, depth = self.names, self.factors.right, extent_of(self.depth)
+        names, right, depth = self.names, self.factors.right, self.depth.fixed
 
         def panel(env: Env, number: IndexLike) -> list[Stmt]:
             start = (*self.index(self.pack_outer, env), number, *self.index(self.reduced[:-1], env))
@@ -228,25 +228,3 @@ class IntegerPanels(ColumnTiles):
                 lambda number: self.over(self.reduced[:-1], env, lambda full: panel(full, number)),
             ),
         )
-
-
-def extent_of(dim: Dim) -> int:
-    assert isinstance(dim.extent, int)
-    return dim.extent
-
-
-def join(dim: Dim, env: Env) -> IndexLike:
-    """The loop variable that `Dim.bind` split."""
-    index: IndexLike = 0
-    for axis, extent in dim.parts:
-        index = index * extent + env[axis]
-    return index
-
-
-def by_dims(data: Array, axes: str, dims: list[Dim]) -> Array:
-    """An array with an axis for each of the dims, from one with an axis for each letter."""
-    order = [axis for d in dims for axis, _ in d.parts]
-    alone = tuple(k for k, axis in enumerate(axes) if axis not in order)
-    kept = [axis for axis in axes if axis in order]
-    array = data.squeeze(alone).transpose([kept.index(axis) for axis in order])
-    return array.reshape([extent_of(d) for d in dims])

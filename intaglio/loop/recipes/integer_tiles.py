@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
-from intaglio.loop.recipes.axes import Contraction, Dim, Env
-from intaglio.loop.recipes.columns import MOVE_CYCLES, Finish, count
-from intaglio.loop.recipes.integer_panels import ZERO, Factors, IntegerPanels, extent_of
+from intaglio.loop.recipes.axes import Contraction, Dim, Env, count
+from intaglio.loop.recipes.columns import MOVE_CYCLES, Finish
+from intaglio.loop.recipes.integer_panels import ZERO, Factors, IntegerPanels
 from intaglio.loop.recipes.nests import loop, tile, unroll
 from intaglio.loop.recipes.tiles import Panels, best_tile
 from intaglio.loop.recipes.turned_columns import TurnedColumns
@@ -40,7 +40,7 @@ class IntegerTiles(IntegerPanels):
         column, row, outer, reduced = loops
         group, width = factors.form.group, target.lanes(4)
         assert isinstance(column.extent, int)
-        groups = count(reduced[:-1]) * -(-extent_of(reduced[-1]) // group)
+        groups = count(reduced[:-1]) * -(-reduced[-1].fixed // group)
         rows, vectors, cycles = best_tile(row.extent, column.extent, groups, width, target, rank)
         if factors.right.data is None:
             cycles += groups * group * column.extent * PACK_CYCLES
@@ -71,7 +71,7 @@ class IntegerTiles(IntegerPanels):
         shape = (*panel.shape[: outer + 1], group.width)
         sums = Buffer(names.fresh("sums"), dtypes.i32, shape, "scratch", "heap")
         self.sums.append((group, sums))
-        terms = prod(extent_of(d) for d in self.reduced)
+        terms = prod(d.fixed for d in self.reduced)
         if panel.data is not None:
             shift = right.offset(self.contraction.variables)
             assert isinstance(shift, Const)

@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from intaglio.loop.recipes.anchor import Anchor, Nest
-from intaglio.loop.recipes.axes import ALONE, Contraction, Dim
-from intaglio.loop.recipes.columns import count
+from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, count
 from intaglio.loop.recipes.contraction import PLAIN_BELOW
 from intaglio.loop.recipes.integer_panels import Factors
 from intaglio.loop.recipes.integer_tiles import IntegerTiles, TurnedIntegers
@@ -68,9 +67,8 @@ def _plans(
     right = narrowed(contraction, contraction.right, form.right)
     if left is None or right is None:
         return
-    batch = contraction.dims(contraction.axes(lambda left, right, out: left and right and out))
-    rows = contraction.dims(contraction.axes(lambda left, right, out: left and out and not right))
-    columns = contraction.dims(contraction.axes(lambda left, right, out: right and out and not left))
+    roles = contraction.roles
+    batch, rows, columns = roles.batch, roles.rows, roles.columns
     reduced, in_place = _reduced(contraction, left, form.group, whole)
     row = max(reversed(rows), key=lambda d: upper(d.extent) or 1 << 30, default=ALONE)
     factors = Factors(form, left, right, in_place)

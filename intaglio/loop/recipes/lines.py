@@ -8,18 +8,18 @@ line leave out the taps that leave the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
-from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Geometry
-from intaglio.loop.recipes.images import Window
-from intaglio.loop.recipes.nests import Names, between, loop, parallel, stepped, tile
+from intaglio.loop.recipes.geometry import SPATIAL, Geometry
+from intaglio.loop.recipes.images import TAPS, Window, over_taps
+from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, rows_for
 from intaglio.loop.recipes.turned_columns import in_lanes
 from intaglio.ops.expr import Expr, Read
@@ -110,9 +110,7 @@ class LineTiles:
         """Images around lines, channels and the pieces of a line."""
         names, batch, g = self.names, self.anchor.result.shape[0], self.geometry
         body = loop(names["n"], batch, lambda n: self.lines({"n": n}, 0))
-        work = 2 * self.channels * self.ins * g.taps * (upper(batch) or 64)
-        for window in g.windows:
-            work *= window.out
+        work = 2 * self.channels * self.ins * g.taps * prod(w.out for w in g.windows) * (upper(batch) or 64)
         independent = {names["n"], *(names[axis] for axis in SPATIAL)}
         return Nest(parallel([*self.packed(), *body], work, independent), (self.note,), (self.weights,))
 
@@ -185,6 +183,7 @@ class LineTiles:
         names, contraction = self.names, self.contraction
         size, axis = piece.size, SPATIAL[len(self.geometry.windows) - 1]
         shape = (size, panel.vectors, panel.lanes)
+        line = tuple(env[name] for name in SPATIAL[: len(self.geometry.windows) - 1])
         acc = Buffer(names.fresh("acc"), self.anchor.dtype, shape, "local", "register")
 
         def at(i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
@@ -213,24 +212,14 @@ class LineTiles:
         return [
             Alloc(acc),
             *tile(names, size, panel, clear),
-            *self.over_taps(env, lambda outer: loop(names["c"], self.ins, partial(taps, outer)), ()),
+            *over_taps(
+                names,
+                self.geometry.windows,
+                line,
+                lambda outer: loop(names["c"], self.ins, partial(taps, outer)),
+            ),
             *tile(names, size, panel, finish),
         ]
-
-    def over_taps(self, env: Env, body: Callable[[Place], list[Stmt]], taps: Place) -> list[Stmt]:
-        """Serial loops over the taps of all axes but the last that read the image."""
-        axis = len(taps)
-        if axis == len(self.geometry.windows) - 1:
-            return body(taps)
-        window = self.geometry.windows[axis]
-        start, stop = window.reading(env[SPATIAL[axis]])
-        return between(
-            self.names[TAPS[axis]],
-            start,
-            stop,
-            window.kernel,
-            lambda r: self.over_taps(env, body, (*taps, r)),
-        )
 
     def term(self, env: Env, taps: Place) -> Expr:
         """One product."""

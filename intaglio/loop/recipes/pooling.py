@@ -13,8 +13,8 @@ from functools import reduce
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
-from intaglio.loop.recipes.images import Window
-from intaglio.loop.recipes.nests import Names, along_lanes, between, loop, parallel, ranged, tile
+from intaglio.loop.recipes.images import TAPS, Window, over_taps
+from intaglio.loop.recipes.nests import Names, along_lanes, loop, parallel, ranged, tile
 from intaglio.loop.recipes.tiles import Panels, panels
 from intaglio.ops.expr import Expr, Read, apply
 from intaglio.shared.index import IndexLike, product, upper
@@ -23,7 +23,6 @@ from intaglio.shared.target import Target
 LONGEST = 1 << 12  # elements of a line, which lives on the stack
 WIDEST = 32  # taps along the line, which are written out
 SPATIAL = "pq"
-TAPS = "uvw"
 COMBINES = ("add", "max", "min")
 
 
@@ -116,7 +115,8 @@ class _Pooling:
             def at(j: IndexLike, lane: IndexLike) -> IndexLike:
                 return number * panel.width + (j * panel.lanes + lane + panel.start)
 
-            def step(rows: Place) -> list[Stmt]:
+            def step(taps: Place) -> list[Stmt]:
+                rows = tuple(w.place(p, r) for w, p, r in zip(self.windows, place, taps, strict=False))
                 return each(
                     lambda j, lane: Reduce(
                         acc, (j, lane), self.anchor.combine, source[(*image, *rows, at(j, lane))]
@@ -126,7 +126,7 @@ class _Pooling:
             return [
                 Alloc(acc),
                 *each(lambda j, lane: Store(acc, (j, lane), self.neutral)),
-                *self.over_taps(place, step, ()),
+                *over_taps(names, self.windows, place, step),
                 *each(
                     lambda j, lane: Store(line, (at(j, lane) + last.low,), Read(acc, (j, lane), acc.dtype))
                 ),
@@ -138,21 +138,6 @@ class _Pooling:
             for panel in panels(count, 4, self.lanes)
             for s in loop(names["x0"], panel.count, lambda number: vectors(panel, number))
         ]
-
-    def over_taps(self, place: Place, body: Callable[[Place], list[Stmt]], rows: Place) -> list[Stmt]:
-        """Taps inside of the source along all axes but the last; `body` gets the source's places."""
-        axis = len(rows)
-        if axis == len(place):
-            return body(rows)
-        w = self.windows[axis]
-        start, stop = w.reading(place[axis])
-        return between(
-            self.names[TAPS[axis]],
-            start,
-            stop,
-            w.kernel,
-            lambda r: self.over_taps(place, body, (*rows, w.place(place[axis], r))),
-        )
 
     def along(self, image: Place, line: Buffer, place: Place) -> list[Stmt]:
         """Windows of the line, through the epilogue."""

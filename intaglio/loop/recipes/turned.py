@@ -15,7 +15,8 @@ import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
-from intaglio.loop.recipes.geometry import SPATIAL, TAPS, Array, ImageTiles
+from intaglio.loop.recipes.geometry import SPATIAL, Array, ImageTiles
+from intaglio.loop.recipes.images import TAPS
 from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile, turn
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Read

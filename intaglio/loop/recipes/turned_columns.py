@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
-from intaglio.loop.recipes.axes import Contraction, Dim, Env, Strides
-from intaglio.loop.recipes.columns import ColumnTiles, count
+from intaglio.loop.recipes.axes import Contraction, Dim, Env, Strides, count
+from intaglio.loop.recipes.columns import ColumnTiles
 from intaglio.loop.recipes.nests import along_lanes, loop, stepped, turn
 from intaglio.loop.recipes.tiles import Panels, balanced
 from intaglio.ops.expr import Expr, Read
