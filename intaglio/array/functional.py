@@ -7,7 +7,7 @@ statistics or draw random numbers find them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -88,10 +88,8 @@ def scaled_dot_product_attention(
     """`dropout(softmax(query @ key^T * scale + mask)) @ value`; drawn anew at every call."""
     q, k, v = lift(query), lift(key), lift(value)
     mask = None if attn_mask is None else lift(attn_mask)
-    settings = (mask, is_causal, scale, enable_gqa)
-    if not dropout_p:
-        return attention.scaled_dot_product_attention(q, k, v, *settings)
-    return attention.attention_with_dropout(q, k, v, lambda weights: dropout(weights, dropout_p), *settings)
+    drop = partial(dropout, p=dropout_p) if dropout_p else None
+    return attention.scaled_dot_product_attention(q, k, v, mask, is_causal, scale, enable_gqa, drop)
 
 
 def embedding(index: Any, weight: Any, padding_idx: int | None = None) -> Any:

@@ -24,6 +24,7 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    dropout: Callable[[Any], Any] | None = None,
 ) -> Any:
     """`softmax(query @ key^T * scale + mask) @ value` over the last two dimensions.
 
@@ -33,31 +34,8 @@ def scaled_dot_product_attention(
         is_causal: a place sees itself and those before it.
         scale: by default one over the root of the number of features.
         enable_gqa: key and value have fewer heads (third last dimension), each for several of the query.
+        dropout: what is done to the weights before they meet the values.
     """
-    weights, value = _weights(query, key, value, attn_mask, is_causal, scale, enable_gqa)
-    return matmul(weights, value)
-
-
-@composition
-def attention_with_dropout(
-    query: Any,
-    key: Any,
-    value: Any,
-    dropout: Callable[[Any], Any],
-    attn_mask: Any = None,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Any:
-    """`scaled_dot_product_attention` whose weights go through `dropout` before they meet the values."""
-    weights, value = _weights(query, key, value, attn_mask, is_causal, scale, enable_gqa)
-    return matmul(dropout(weights), value)
-
-
-def _weights(
-    query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool, scale: float | None, enable_gqa: bool
-) -> tuple[Any, Any]:
-    """How much each place takes of every other, and the values for as many heads."""
     if attn_mask is not None and is_causal:
         raise ArgumentError("attention: attn_mask and is_causal exclude each other")
     if enable_gqa:
@@ -77,7 +55,8 @@ def _weights(
         attn_mask = _causal(scores)
     if attn_mask is not None:
         scores = _masked(scores, attn_mask)
-    return softmax(scores, -1), value
+    weights = softmax(scores, -1)
+    return matmul(weights if dropout is None else dropout(weights), value)
 
 
 def _causal(scores: Any) -> Any:

@@ -31,12 +31,8 @@ def attend(
     seeing = None
     if mask is not None:
         mask, seeing = _with_sight(mask)
-    if dropout:
-        y = attention.attention_with_dropout(
-            q, k, v, lambda weights: dropped(call, weights, dropout), mask, is_causal, scale, enable_gqa
-        )
-    else:
-        y = attention.scaled_dot_product_attention(q, k, v, mask, is_causal, scale, enable_gqa)
+    drop = (lambda weights: dropped(call, weights, dropout)) if dropout else None
+    y = attention.scaled_dot_product_attention(q, k, v, mask, is_causal, scale, enable_gqa, drop)
     return y if seeing is None else prim.where(seeing, y, 0)
 
 
