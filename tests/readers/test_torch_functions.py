@@ -12,7 +12,7 @@ import intaglio
 from intaglio.shared.errors import UnsupportedError
 
 torch = pytest.importorskip("torch")
-from torch_programs import check, sample  # noqa: E402
+from torch_programs import Function, check, sample  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -113,15 +113,6 @@ CASES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
     "norms": (normed, [sample(4, 3), sample(5, 4), sample(5, 1)]),
     "attention": (attention, [sample(2, 3, 4), sample(1, 2, 3, 4)[0]]),
 }
-
-
-class Function(nn.Module):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(*inputs)
 
 
 @pytest.mark.parametrize("name", CASES)

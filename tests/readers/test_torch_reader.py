@@ -13,6 +13,8 @@ import intaglio
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
 
 torch = pytest.importorskip("torch")
+from torch_programs import Function  # noqa: E402
+
 nn = torch.nn
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -33,17 +35,6 @@ def check(module: Any, *inputs: Any, tolerance: float = 1e-5) -> Any:
     for ours, theirs in zip(compiled_results(graph, inputs), expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=tolerance, atol=tolerance)
     return graph
-
-
-class Function(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(*inputs)
 
 
 def test_convolutional_network() -> None:

@@ -31,3 +31,14 @@ def check(function: Callable[..., Any], *inputs: Any, fullgraph: bool = True, **
 def sample(*shape: int, grad: bool = True) -> Any:
     torch.manual_seed(len(shape))
     return torch.randn(*shape).requires_grad_(grad)
+
+
+class Function(torch.nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.function(*inputs)
