@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def model(nn: object, work: str) -> object:
     return Reader()
 
 
-def intaglio_step(work: str, batch: int, threads: int) -> Callable[[], object]:
+def intaglio_step(work: str, threads: int, **settings: Any) -> Any:
+    """The step, compiled at its first call; `settings` are those of `compile_graph`."""
     import intaglio
     from intaglio import nn, optim
     from intaglio.nn import functional as F
@@ -64,9 +66,7 @@ def intaglio_step(work: str, batch: int, threads: int) -> Callable[[], object]:
         optimizer.step()
         return loss
 
-    compiled = intaglio.jit(step, threads=threads)
-    x, y = data(work, batch)
-    return lambda: compiled(x, y)
+    return intaglio.jit(step, threads=threads, **settings)
 
 
 def torch_step(work: str, batch: int, threads: int, compiled: bool) -> Callable[[], object]:
@@ -122,11 +122,13 @@ def numpy_step(batch: int) -> Callable[[], object]:
 def main() -> None:
     peer, work, batch, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     if peer == "intaglio":
-        serve(intaglio_step(work, batch, threads))
+        step, arrays = intaglio_step(work, threads), data(work, batch)
+        serve(lambda: step(*arrays))
     elif peer == "numpy":
         serve(numpy_step(batch))
     else:
         serve(torch_step(work, batch, threads, peer == "torch-compile"))
 
 
-main()
+if __name__ == "__main__":
+    main()
