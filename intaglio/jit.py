@@ -136,7 +136,7 @@ class _Program:
                     return False
                 continue
             held = given if type(given) is np.ndarray else _held(given)
-            if held is None or held.shape != shape or held.dtype is not dtype:
+            if held is None or held.shape != shape or (held.dtype is not dtype and held.dtype != dtype):
                 return False
         return True
 

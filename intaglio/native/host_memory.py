@@ -53,7 +53,8 @@ def aligned_copies(contents: Sequence[Array]) -> list[Array]:
     copies = []
     for start, content in zip(starts, contents, strict=True):
         memory = block[start : start + content.nbytes]
-        copy: Array = memory.view(content.dtype.newbyteorder("=")).reshape(content.shape)
+        dtype = content.dtype if content.dtype.isnative else content.dtype.newbyteorder("=")
+        copy: Array = memory.view(dtype).reshape(content.shape)
         copy[...] = content
         copies.append(copy)
     return copies

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import pickle
 import sys
 import threading
 import time
@@ -182,6 +183,15 @@ CONVERTED = {
 @pytest.mark.parametrize("value", CONVERTED.values(), ids=CONVERTED)
 def test_arguments_that_are_converted(axpy, value):
     np.testing.assert_array_equal(axpy.call(value), 2 * X + 10)
+
+
+def test_equal_types_are_the_same_type(axpy, loader, monkeypatch):
+    """An unpickled array has a dtype of its own; it is not slower to pass."""
+    unpickled = pickle.loads(pickle.dumps(X))
+    assert unpickled.dtype is not X.dtype
+    if loader == "extension":
+        monkeypatch.setattr("intaglio.native.loader.prepare", None)
+    np.testing.assert_array_equal(axpy.call(unpickled), 2 * X + 10)
 
 
 REFUSED = {
