@@ -1,4 +1,4 @@
-"""The plans of the estimates beside tuned ones, whole models and training steps: the table of docs/kernels.md.
+"""The plans of the estimates beside tuned ones, models and training steps: the table of docs/kernels.md.
 
 python benchmarks/tuned.py [--work mobilenet-v2,mlp-step-32,...] [--seconds 60] [--rounds 12]
                            [--keep FOLDER] [--document]
