@@ -33,9 +33,9 @@ _HELPERS = {
         ("PRAGMA",),
     ),
     "PREFETCH": Helper(
-        """/* the cache line of a place is wanted soon */
+        """/* the cache line of a place is wanted soon: into the second cache */
 #if defined(__GNUC__) && !defined(__TINYC__)
-#define PREFETCH(place) __builtin_prefetch(place)
+#define PREFETCH(place) __builtin_prefetch(place, 0, 2)
 #else
 #define PREFETCH(place) ((void)(place))
 #endif"""

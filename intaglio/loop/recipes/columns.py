@@ -60,7 +60,7 @@ class ColumnTiles:
     ) -> ColumnTiles:
         depth, times = count(reduced), count(outer)
         assert isinstance(column.extent, int)
-        room = _row_room(contraction, row)
+        room = row_room(contraction, row)
         rows, vectors, cycles = best_tile(row.extent, column.extent, depth, lanes, target, rank, room)
         strides = contraction.dim_strides(column).right
         if packed and contraction.right.data is not None:
@@ -295,7 +295,7 @@ def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:
     return any(d and d % FAR_BYTES == 0 for d in distances)
 
 
-def _row_room(contraction: Contraction, row: Dim) -> int:
+def row_room(contraction: Contraction, row: Dim) -> int:
     """How many rows of the left operand stay in the first cache next to each other."""
     size = contraction.anchor.dtype.size
     distances = [abs(s or 0) * size for s in contraction.dim_strides(row).left] if row.parts else []

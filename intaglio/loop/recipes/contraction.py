@@ -21,6 +21,7 @@ from intaglio.loop.recipes.axes import ALONE, Contraction, Dim
 from intaglio.loop.recipes.blocked_columns import BlockedColumns
 from intaglio.loop.recipes.columns import PACK_ROWS, ColumnTiles
 from intaglio.loop.recipes.dots import DotTiles
+from intaglio.loop.recipes.strassen import StrassenTiles
 from intaglio.loop.recipes.turned_columns import TurnedColumns, in_lanes
 from intaglio.loop.search import choose
 from intaglio.shared.index import product, upper
@@ -46,10 +47,11 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
     if lanes == 1 or (terms is not None and terms < PLAIN_BELOW) or not contraction.is_plain:
         return None
 
-    def plans(rank: int) -> Iterator[ColumnTiles | DotTiles]:
+    def plans(rank: int) -> Iterator[ColumnTiles | DotTiles | StrassenTiles]:
         yield from DotTiles.plans(contraction, target, lanes, rank)
         for side in (contraction, contraction.swap()):
             yield from column_plans(side, target, lanes, rank)
+            yield from StrassenTiles.plans(side, target, lanes, rank)
 
     plan = choose(contraction.anchor, target, plans)
     return None if plan is None else plan.nest()
