@@ -1,7 +1,8 @@
 """Whether the iterations of a loop touch different places of everything they write.
 
 The proof is by intervals: on some axis, or for the flat position in some last axes, every access of a
-written buffer is `c * var + rest` with one `c` for all, and the rests span less than one step of the loop.
+written buffer is `c * var + rest` with one `c` for all, and the rests of two never differ by what some steps
+of the loop make: they are less than a step apart, or further apart than the whole loop goes.
 A caller may name the variables that are `free`: the others have one value in both iterations, so that
 terms of theirs cancel. By default all may differ.
 """
@@ -99,18 +100,29 @@ def _without_fixed(positions: list[IndexLike], free: Variables) -> list[IndexLik
 
 
 def _own_window(positions: list[IndexLike], loop: For, free: Variables | None = None) -> bool:
-    """Whether position = c * var + rest with one c for all, and the rests span less than a step's worth."""
+    """Whether position = c * var + rest with one c for all, and no rests differ by a number of steps."""
     if free is not None:
         positions = _without_fixed(positions, free)
     scales = {p.coefficient(loop.var) if isinstance(p, Index) else 0 for p in positions}
     scale = scales.pop()
     if scales or not scale:
         return _same_quotient(positions, loop)
-    rests = [interval(p - loop.index * scale) for p in positions]
-    if any(lo is None or hi is None for lo, hi in rests):
+    rests = {interval(p - loop.index * scale) for p in positions}
+    known = [(low, high) for low, high in rests if low is not None and high is not None]
+    if len(known) < len(rests):
         return False
-    low, high = min(lo for lo, _ in rests), max(hi for _, hi in rests)  # type: ignore[type-var]
-    return high - low < abs(scale) * loop.step  # type: ignore[operator]
+    step = abs(scale) * loop.step
+    far = loop.stop - loop.start if isinstance(loop.stop, int) and isinstance(loop.start, int) else None
+    last = None if far is None else (far - 1) // loop.step
+    return not any(
+        _meet(low - high2, high - low2, step, last) for low, high in known for low2, high2 in known
+    )
+
+
+def _meet(low: int, high: int, step: int, last: int | None) -> bool:
+    """Whether places that are `low` to `high` apart are also some steps apart, 1 to `last` of them."""
+    most = high // step if last is None else min(high // step, last)
+    return max(1, -(-low // step)) <= most
 
 
 def _same_quotient(positions: list[IndexLike], loop: For) -> bool:

@@ -174,3 +174,13 @@ def test_places_in_the_last_axes_keep_iterations_apart() -> None:
     assert disjoint(image, [(channel, place // 55, place % 55)], loop)
     touching = 47 * j + lane
     assert not disjoint(image, [(channel, touching // 55, touching % 55)], loop)
+
+
+def test_places_further_apart_than_a_loop_goes_are_disjoint() -> None:
+    own, lane = Var("j0", 0, 3), variable("lane", 32)
+    row = var_index(own)
+    loop = For(own, 4, Block(()), "parallel")
+    line = Buffer("line", f32, (256,))
+    assert disjoint(line, [(32 * row + lane,), (32 * row + lane + 128,)], loop)
+    assert not disjoint(line, [(32 * row + lane,), (32 * row + lane + 127,)], loop)
+    assert not disjoint(line, [(32 * row + lane + 64,), (32 * row + lane,)], loop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from assembly import Loop, assembly, innermost_loops
 
 from intaglio import nn
 from intaglio.array.trace import trace
-from intaglio.compile import Settings, lower_graph
+from intaglio.compile import Settings, capture, lower_graph
 from intaglio.graph.freeze import freeze_states
 from intaglio.graph.ir import Graph
 from intaglio.loop.ir import Program
@@ -63,6 +64,12 @@ def graph_of_anchors() -> Graph:
     return graph
 
 
+def graph_of_halves() -> Graph:
+    """A product with constants, which is made of halves where the accuracy is relaxed."""
+    x, w = (np.ones(shape, np.float32) for shape in ((128, 384), (384, 384)))
+    return capture(lambda x: x @ w, [x])
+
+
 class Model(nn.Module):
     """Softmax over rows, layer norm, and the steps of an LSTM."""
 
@@ -90,6 +97,7 @@ def compilers() -> list[Toolchain]:
 def programs(request: pytest.FixtureRequest) -> tuple[Program, ...]:
     settings = Settings(target=request.param)
     made = [lower_graph(graph, settings) for graph in (graph_of_anchors(), graph_of_model())]
+    made.append(lower_graph(graph_of_halves(), replace(settings, accuracy="relaxed")))
     return tuple((one.program, one.target) for one in made)  # type: ignore[misc]
 
 

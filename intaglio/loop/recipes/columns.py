@@ -8,13 +8,13 @@ from math import gcd
 
 import numpy as np
 
-from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
+from intaglio.loop.ir import Alloc, Buffer, Prefetch, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims, count
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
-from intaglio.shared.index import IndexLike, product, upper
+from intaglio.shared.index import IndexLike, minimum, product, upper
 from intaglio.shared.target import Target
 
 PACK_ROWS = 4  # fewer rows than this do not pay for packing
@@ -190,11 +190,12 @@ class ColumnTiles:
             return self.term(full, group, number, place)
 
         def step(full: Env) -> list[Stmt]:
-            return each(
+            products = each(
                 lambda i, j, lane: [
                     self.contraction.accumulate(acc, (i, j, lane), term(full, i, j * group.lanes + lane))
                 ]
             )
+            return [*self.ask_ahead(full, group, number), *products]
 
         return [
             Alloc(acc),
@@ -210,6 +211,20 @@ class ColumnTiles:
         buffer = next(b for g, b in self.packs if g is group)
         index = (*self.pack_index(env), number, *self.depth_index(env), place)
         return self.contraction.term(env, Read(buffer, index, buffer.dtype))
+
+    def ask_ahead(self, env: Env, group: Panels, number: IndexLike) -> list[Stmt]:
+        """Ask for a row of the next panel of constants, which the first tile of rows would wait for."""
+        constant = self.packed and self.contraction.right.data is not None
+        if not constant or self.rows_first or group.count == 1 or not self.row.parts:
+            return []
+        buffer = next(b for g, b in self.packs if g is group)
+        ahead = minimum(number + 1, group.count - 1)
+        step = self.target.line // buffer.dtype.size
+        return unroll(
+            self.names["l"],
+            -(-group.width // step),
+            lambda j: [Prefetch(buffer, (*self.pack_index(env), ahead, *self.depth_index(env), j * step))],
+        )
 
     # Packing: [batch and further columns][panel][reduction][columns of the panel]
 
