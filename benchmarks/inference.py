@@ -1,7 +1,7 @@
 """Inference in Intaglio and in other runtimes, f32: the table of the README.
 
 python benchmarks/inference.py [--work mobilenet-v2,...] [--peers onnxruntime,...] [--threads 1,2]
-                               [--rounds 10] [--json FILE] [--readme]
+                               [--rounds 10] [--accuracy standard] [--json FILE] [--readme]
 
 Results are compared first; then all runtimes take turns, each in a process of its own. The plain matrix
 products are in `kernels.py`.
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from intaglio.loop.recipes.anchor import ACCURACIES, Accuracy
 from intaglio.shared.errors import IntaglioError
 from intaglio.view.bench import Comparison, bench
 from intaglio.view.peer import RUNTIMES
@@ -46,7 +47,9 @@ model, example_inputs = made({name!r})
 """
 
 
-def measure(name: str, peers: list[str], threads: list[int], rounds: int) -> list[Comparison]:
+def measure(
+    name: str, peers: list[str], threads: list[int], rounds: int, accuracy: Accuracy
+) -> list[Comparison]:
     """All runtimes on one model."""
     from inference_models import model
 
@@ -54,7 +57,10 @@ def measure(name: str, peers: list[str], threads: list[int], rounds: int) -> lis
         file = Path(folder) / "work.py"
         file.write_text(FILE.format(folder=str(HERE / "peers"), name=name))
         arrays = [x.numpy() for x in model(name)[1]]
-        return bench(f"{file}:model", arrays, against=peers, threads=threads, rounds=rounds)
+        settings = {"accuracy": accuracy}
+        return bench(
+            f"{file}:model", arrays, against=peers, threads=threads, rounds=rounds, settings=settings
+        )
 
 
 def row(name: str, run: Comparison, peers: list[str]) -> str:
@@ -96,6 +102,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--accuracy", choices=ACCURACIES, default="standard", help="of Intaglio")
     parser.add_argument("--json", default="", help="file to write everything measured to")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     options = parser.parse_args()
@@ -104,7 +111,7 @@ def main() -> None:
     found: dict[str, list[Comparison]] = {}
     for name in options.work.split(","):
         try:
-            found[name] = measure(name, peers, threads, options.rounds)
+            found[name] = measure(name, peers, threads, options.rounds, options.accuracy)
         except IntaglioError as error:
             print(f"{name}: {error}", flush=True)
             continue

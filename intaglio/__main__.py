@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from intaglio.command_options import (
+    AccuracyName,
     Bounds,
     Disabled,
     Inputs,
@@ -74,6 +75,7 @@ def compile_command(
     out: Annotated[Path, typer.Option(help="Directory for the C.")],
     target: TargetName = "generic",
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     disable: Disabled = None,
     tuning: Tuning = None,
     bound: Bounds = None,
@@ -81,7 +83,13 @@ def compile_command(
     """Write a model as a folder of C with header, build files and self-test."""
     graph = load_model(model, bound)
     with console.status("compiling"):
-        compiled = compile_graph(graph, opt_level=opt_level, disabled_passes=disable or (), tuning=tuning)
+        compiled = compile_graph(
+            graph,
+            opt_level=opt_level,
+            accuracy=accuracy,
+            disabled_passes=disable or (),
+            tuning=tuning,
+        )
         compiled.export_c(out, target=target)
     console.print(
         f"{out}: {len(compiled.program.kernels)} kernels, arena {compiled.arena_bytes} bytes, "
@@ -96,11 +104,12 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Directory for the results as .npy.")] = None,
     threads: Threads = None,
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     tuning: Tuning = None,
 ) -> None:
     """Run a model once and print, or save, its results."""
     graph, arrays = load_model_for(model, inputs)
-    compiled = compile_graph(graph, threads=threads, opt_level=opt_level, tuning=tuning)
+    compiled = compile_graph(graph, threads=threads, opt_level=opt_level, accuracy=accuracy, tuning=tuning)
     results = compiled.run(dict(zip(compiled.input_names, arrays, strict=True)))
     taken: set[str] = set()
     for name, array in results.items():
@@ -120,13 +129,16 @@ def show(
     kernel: Annotated[int | None, typer.Option(help="Only this kernel of the loops.")] = None,
     target: TargetName = "native",
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     disable: Disabled = None,
     bound: Bounds = None,
 ) -> None:
     """Print a model at any stage of its compilation."""
     from intaglio.view.stages import show_stage
 
-    settings = Settings(target=target, opt_level=opt_level, disabled_passes=tuple(disable or ()))
+    settings = Settings(
+        target=target, opt_level=opt_level, accuracy=accuracy, disabled_passes=tuple(disable or ())
+    )
     graph = load_model(model, bound)
     print(show_stage(graph, stage, settings, before=before, after=after, kernel=kernel))
 
@@ -148,6 +160,7 @@ def verify(
     inputs: Inputs = None,
     size: Annotated[list[str] | None, typer.Option(help="name=number, a symbolic dimension.")] = None,
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     disable: Disabled = None,
     tolerance: Annotated[float, typer.Option(help="Largest relative error accepted.")] = 1e-4,
     save: Annotated[Path | None, typer.Option(help="Directory for an operator that differs.")] = None,
@@ -156,7 +169,8 @@ def verify(
 
     Any other model is compared with the NumPy interpreter of its graph.
     """
-    settings: dict[str, Any] = {"opt_level": opt_level, "disabled_passes": tuple(disable or ())}
+    settings: dict[str, Any] = {"opt_level": opt_level, "accuracy": accuracy}
+    settings["disabled_passes"] = tuple(disable or ())
     if Path(model).suffix == ".onnx":
         from intaglio.verify import verify_onnx
 

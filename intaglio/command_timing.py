@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
-from intaglio.command_options import Inputs, Model, OptLevel, Tuning, console, printable
+from intaglio.command_options import AccuracyName, Inputs, Model, OptLevel, Tuning, console, printable
 from intaglio.compile import Settings, compile_graph
 from intaglio.loading import gather_inputs, load_model
 from intaglio.view.peer import RUNTIMES
@@ -29,6 +29,7 @@ def bench(
     inputs: Inputs = None,
     rounds: Rounds = 10,
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     tuning: Tuning = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,7 +37,7 @@ def bench(
     from intaglio.view.bench import bench as measured
 
     graph = load_model(model)
-    compiled = compile_graph(graph, opt_level=opt_level, tuning=tuning)
+    compiled = compile_graph(graph, opt_level=opt_level, accuracy=accuracy, tuning=tuning)
     with console.status("timing"):
         found = measured(
             model,
@@ -44,7 +45,7 @@ def bench(
             against=[name for name in vs.split(",") if name],
             threads=[int(count) for count in threads.split(",")],
             rounds=rounds,
-            settings={"opt_level": opt_level, "tuning": tuning},
+            settings={"opt_level": opt_level, "accuracy": accuracy, "tuning": tuning},
         )
     flops = sum(kernel.flops for kernel in compiled.program.kernels)
     if as_json:
@@ -71,6 +72,7 @@ def explain(
     inputs: Inputs = None,
     rounds: Rounds = 30,
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
     tuning: Tuning = None,
     most: Annotated[int, typer.Option(help="Kernels to show, the dearest first.")] = 30,
     plot: Annotated[Path | None, typer.Option(help="Roofline to draw: a .png, .svg or .pdf file.")] = None,
@@ -83,7 +85,7 @@ def explain(
     if plot is not None:
         check(plot)
     graph = load_model(model)
-    compiled = compile_graph(graph, threads=1, opt_level=opt_level, tuning=tuning)
+    compiled = compile_graph(graph, threads=1, opt_level=opt_level, accuracy=accuracy, tuning=tuning)
     with console.status("timing"):
         found = explained(compiled, gather_inputs(graph, inputs), rounds)
     if plot is not None:
@@ -102,6 +104,7 @@ def tune(
     inputs: Inputs = None,
     threads: Annotated[int, typer.Option(help="Threads of the whole model.", min=1)] = 1,
     opt_level: OptLevel = 3,
+    accuracy: AccuracyName = "standard",
 ) -> None:
     """Search the fastest plan of each kernel on this machine, and write a file for --tuning."""
     from intaglio.loop.search import save_records
@@ -109,7 +112,7 @@ def tune(
 
     graph = load_model(model)
     arrays = gather_inputs(graph, inputs)
-    settings = Settings(threads=threads, opt_level=opt_level)
+    settings = Settings(threads=threads, opt_level=opt_level, accuracy=accuracy)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with ProgressBar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("kernels", total=1.0)

@@ -105,3 +105,17 @@ def test_open_sizes_are_bounded_on_the_command_line(tmp_path: Path) -> None:
         refused = run(app, ["show", path, "--bound", bound])
         assert isinstance(refused.exception, ArgumentError)
         assert message in str(refused.exception)
+
+
+def test_accuracy_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import numpy as np\nfrom intaglio import nn\n"
+        "net = nn.Linear(256, 256)\nexample_inputs = [np.ones((128, 256), np.float32)]\n"
+    )
+    show = ["show", f"{tmp_path / 'net.py'}:net", "--stage", "loop", "--target", "x86-64-v4"]
+    texts = [
+        CliRunner().invoke(app, [*show, "--accuracy", name]).stdout
+        for name in ("high", "standard", "relaxed")
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    assert CliRunner().invoke(app, [*show, "--accuracy", "low"]).exit_code == 2
