@@ -8,12 +8,12 @@ a few; whatever was fused to them comes along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from intaglio.graph.ir import Value
 from intaglio.loop.access import Order
-from intaglio.loop.groups import Decision, Fusion, Group
+from intaglio.loop.groups import Decision, Fusion, Group, Pooled
 from intaglio.loop.layout import is_depthwise, is_pointwise, takes_few
 from intaglio.shared.index import product, upper
 from intaglio.shared.target import Target
@@ -67,12 +67,18 @@ class Chain:
         return next(fit, 1)
 
 
-def find_chains(fusion: Fusion, layouts: Mapping[Value, Order], target: Target) -> list[Chain]:
-    """The chains of a program whose images outgrow the second cache; decisions are noted in the fusion."""
+def find_chains(
+    fusion: Fusion, pooled: Iterable[Pooled], layouts: Mapping[Value, Order], target: Target
+) -> list[Chain]:
+    """The chains of a program whose images outgrow the second cache; decisions are noted in the fusion.
+
+    Convolutions that are `pooled` in their kernel are in none.
+    """
     links: dict[Group, tuple[Value, Group]] = {}
+    elsewhere = {pair.made for pair in pooled}
     for group in fusion.groups if not fusion.in_place else ():
         link = _link(fusion, group, layouts)
-        if link is not None:
+        if link is not None and link[1] not in elsewhere:
             value, reader = link
             large = (upper(product(value.shape[1:])) or 0) * value.dtype.size > target.l2
             because = "in strips of rows" if large else "the image between stays in the second cache"

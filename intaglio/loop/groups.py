@@ -47,6 +47,19 @@ class Group:
         return "+".join(dict.fromkeys(node.op.name for node in self.nodes))
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """The group of a convolution, and the one that pools `image`, which it makes."""
+
+    made: Group
+    pooling: Group
+    image: Value
+
+    @property
+    def groups(self) -> tuple[Group, Group]:
+        return self.made, self.pooling
+
+
 @dataclass
 class Fusion:
     """Groups in order of execution, the nodes that live inside their readers, and why.

@@ -8,7 +8,7 @@ is given and what it gives back stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -16,7 +16,7 @@ from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
 from intaglio.loop.access import Order, Place, channels_last
 from intaglio.loop.codes import stored_code
-from intaglio.loop.groups import Fusion, Group
+from intaglio.loop.groups import Fusion, Group, Pooled
 from intaglio.loop.recipes.lines import FEW_CHANNELS
 from intaglio.loop.recipes.tiles import best_tile
 from intaglio.shared import dtypes
@@ -28,18 +28,22 @@ Last = Mapping[Value, bool]
 
 TURN = 2.0  # cycles to carry one element between two layouts
 SCATTERED = 8.0  # cycles of one element in a nest that has no fast form
+WINOGRAD_TURN = 0.3  # cycles to turn one element in squares
 PLANE = 150.0  # cycles to start a plane of a depthwise convolution
 LINE = 8.0  # cycles to start a line of one with channels last
 SWEEPS = 8
 
 
-def choose_layouts(fusion: Fusion, target: Target) -> dict[Value, Order]:
-    """The images to store with channels last, and the order of their axes."""
+def choose_layouts(fusion: Fusion, pooled: Sequence[Pooled], target: Target) -> dict[Value, Order]:
+    """The images to store with channels last, and the order of their axes.
+
+    Convolutions that are `pooled` in their kernel store what comes out of that.
+    """
     convolutions = [g for g in fusion.groups if g.anchor is not None and g.anchor.op.name == "conv"]
     pays = any(is_depthwise(g.anchor) or _is_integer(g.anchor) for g in convolutions if g.anchor)
-    if target.lanes(4) < 4 or not pays:
+    if target.lanes(4) < 4 or not (pays or pooled):
         return {}
-    model = _Model(fusion, target)
+    model = _Model(fusion, target, {pair.made: pair for pair in pooled})
     last = model.best()
     return {value: channels_last(value.type.rank) for value, chosen in last.items() if chosen}
 
@@ -73,6 +77,7 @@ class _Model:
 
     fusion: Fusion
     target: Target
+    pooled: Mapping[Group, Pooled]
     reads: dict[Group, list[Value]] = field(default_factory=dict)
     writes: dict[Group, list[Value]] = field(default_factory=dict)
     elements: dict[Group, list[tuple[Node, Value, Place]]] = field(default_factory=dict)
@@ -81,7 +86,10 @@ class _Model:
     def __post_init__(self) -> None:
         fusion = self.fusion
         free = fusion.free.__contains__
-        stored = [(group, value) for group in fusion.groups for value in fusion.stored_outside(group)]
+        inside = {pair.image for pair in self.pooled.values()}
+        self.pooling = {pair.pooling for pair in self.pooled.values()}
+        results = [(group, value) for group in fusion.groups for value in fusion.stored_outside(group)]
+        stored = [(group, value) for group, value in results if value not in inside]
         images = {value for group, value in stored if self.is_free(group, value)}
         for group in fusion.groups:
             read = [(node, v, place) for node in group.nodes for v, place in access.reads(node, free)]
@@ -92,7 +100,8 @@ class _Model:
                 for node, v, place in read
                 if v not in made and len(place) > 1 and not (node is group.anchor and node.op.name == "conv")
             ]
-            self.writes[group] = [v for v in fusion.stored_outside(group) if v in images]
+            maker = self.pooled[group].pooling if group in self.pooled else group
+            self.writes[group] = [v for v in fusion.stored_outside(maker) if v in images]
 
     def is_free(self, group: Group, value: Value) -> bool:
         """Whether an image may be stored either way: nobody outside sees it, and all who use it can tell."""
@@ -102,7 +111,8 @@ class _Model:
         if value in fusion.in_place or not all(isinstance(e, int) for e in value.shape[1:]):
             return False
         users = [fusion.group_of[n] for n in fusion.readers.get(value, ()) if n in fusion.group_of]
-        return self.writes_images(group) and all(user.kind == "row" or self.mixes(user) for user in users)
+        written = group in self.pooling or self.writes_images(group)
+        return written and all(user.kind == "row" or self.mixes(user) for user in users)
 
     @classmethod
     def writes_images(cls, group: Group) -> bool:
@@ -147,9 +157,12 @@ class _Model:
         anchor, read, written = group.anchor, self.reads[group], self.writes[group]
         out = any(last[v] for v in written)
         cycles = sum(TURN * _size(v) for v in written if last[v] != out)
+        if group in self.pooling:
+            return 0.0  # part of its convolution's kernel
         if anchor is not None and anchor.op.name == "conv":
             source = stored_code(anchor.inputs[0], self.fusion.free)
-            cycles += self.convolution(anchor, last.get(source, False), out)
+            taken = _size(self.pooled[group].pooling.nodes[0].outputs[0]) if group in self.pooled else None
+            cycles += self.convolution(anchor, last.get(source, False), out, taken)
             apart = SCATTERED if _is_integer(anchor) else TURN
             return cycles + apart * self.strided(group, out, last)
         if anchor is not None and access.sliding(anchor) is not None:
@@ -173,8 +186,9 @@ class _Model:
                 total += _size(value)
         return total
 
-    def convolution(self, node: Node, source: bool, out: bool) -> float:
-        """Cycles of a convolution whose image and result have channels last, or not."""
+    def convolution(self, node: Node, source: bool, out: bool, pooled: int | None) -> float:
+        """Cycles of a convolution whose image and result have channels last, or not; `pooled` elements are
+        stored where that is not all."""
         image, weights, result = *(v.shape for v in node.inputs), node.outputs[0].shape
         batch = upper(result[0]) or 1
         groups, (outs, ins, *kernel) = node.attrs["groups"], _ints(weights)
@@ -197,10 +211,14 @@ class _Model:
             tiles = (batch * places, outs) if out else (outs, places)
             times = 1 if out else batch
             return times * best_tile(*tiles, ins, lanes, self.target)[2] + turn * (0.2 if out else 0.5)
-        if out:
-            return 1.15 * dense + (0 if takes_few(node) else 0.5 * batch * ins * prod(_ints(image[2:])))
+        read, stored = batch * ins * prod(_ints(image[2:])), pooled or batch * outs * places
         fast = set(kernel) == {3} and {*node.attrs["strides"], *node.attrs["dilations"]} == {1} and ins >= 8
-        return (0.6 if fast else 1.3 if ins >= 8 else 2.0) * dense + turn
+        if fast:
+            return 0.55 * dense + WINOGRAD_TURN * (read * (not source) + stored * (not out))
+        if out or pooled:
+            copied = 0 if takes_few(node) else 0.5 * read
+            return 1.15 * dense + copied + (0 if out else TURN * stored)
+        return (1.3 if ins >= 8 else 2.0) * dense + turn
 
 
 def _depends(index: IndexLike, on: IndexLike) -> bool:

@@ -15,17 +15,19 @@ from intaglio.loop import lower_control, lower_opaque
 from intaglio.loop.access import Order, ordered
 from intaglio.loop.chains import Chain, find_chains
 from intaglio.loop.fuse import fuse
-from intaglio.loop.groups import Decision, Fusion, Group
+from intaglio.loop.groups import Decision, Fusion, Group, Pooled
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.layout import choose_layouts
 from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_chain import ChainLowering
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
+from intaglio.loop.lower_pooled import lower_pooled
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.memory import touched
 from intaglio.loop.names import identifier, unique_name
 from intaglio.loop.places import buffers_of
+from intaglio.loop.pooled import find_pooled
 from intaglio.loop.recipes.anchor import Accuracy
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
@@ -85,11 +87,13 @@ class Lowering:
         `outputs` maps values to the arrays they must end in, besides the graph's own updates.
         """
         fusion = fuse(graph, keep_phases=self.keep_phases, fusing=self.fusing)
+        pooled = find_pooled(fusion, self.target) if self.fusing and self.chaining else []
         if self.layouting:
-            self.layouts |= choose_layouts(fusion, self.target)
-        chains = find_chains(fusion, self.layouts, self.target) if self.chaining else []
-        ends = {chain.groups[-1]: chain for chain in chains}
-        inside = {group for chain in chains for group in chain.groups[:-1]}
+            self.layouts |= choose_layouts(fusion, pooled, self.target)
+        chains = find_chains(fusion, pooled, self.layouts, self.target) if self.chaining else []
+        several: list[Chain | Pooled] = [*chains, *pooled]
+        ends = {each.groups[-1]: each for each in several}
+        inside = {group for each in several for group in each.groups[:-1]}
         self.decisions += fusion.decisions
         for value, state in fusion.in_place.items():
             self.places[value] = self.places[state]
@@ -101,7 +105,7 @@ class Lowering:
             if group in inside:
                 continue
             reached = max(reached, *(PHASES.index(node.phase) for node in group.nodes))
-            made = self.chain(ends[group], fusion) if group in ends else self.group(group, fusion)
+            made = self.several(ends[group], fusion) if group in ends else self.group(group, fusion)
             statements[PHASES[reached]] += made
         statements[PHASES[reached]] += last
         return statements
@@ -174,18 +178,22 @@ class Lowering:
             body = tidy(lower_rows(lowering, self.target))
         return [self.finish_kernel((group,), lowering, body, notes, extra)]
 
-    def chain(self, chain: Chain, fusion: Fusion) -> list[Stmt]:
-        """The statements that run a chain: one kernel, or one for each group where a recipe does not fit."""
-        first = GroupLowering(chain.groups[0], fusion, self.place, set(), layouts=self.layouts)
+    def several(self, made: Chain | Pooled, fusion: Fusion) -> list[Stmt]:
+        """The statements that run groups as one kernel, or as one each where a recipe does not fit."""
+        groups = made.groups
+        first = GroupLowering(groups[0], fusion, self.place, set(), layouts=self.layouts)
         lowerings = [
             replace(first, group=group, stored=fusion.stored_outside(group), bound={}, touched=[])
-            for group in chain.groups
+            for group in groups
         ]
         try:
-            nest = ChainLowering(chain, lowerings, self.target, self.accuracy).lower()
+            if isinstance(made, Pooled):
+                nest = lower_pooled(made, lowerings, self.target, self.accuracy)
+            else:
+                nest = ChainLowering(made, lowerings, self.target, self.accuracy).lower()
         except UnsupportedError:
-            return [s for group in chain.groups for s in self.group(group, fusion)]
-        return [self.finish_kernel(chain.groups, first, nest.body, nest.notes, nest.scratch)]
+            return [s for group in groups for s in self.group(group, fusion)]
+        return [self.finish_kernel(groups, first, nest.body, nest.notes, nest.scratch)]
 
     def finish_kernel(
         self,

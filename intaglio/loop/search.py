@@ -101,7 +101,9 @@ def describe(anchor: Anchor, target: Target) -> str:
     attrs = ",".join(f"{name}={value}".replace(" ", "") for name, value in sorted(anchor.attrs.items()))
     types = [f"{x.type}{'' if x.data is None else ' constant'}" for x in anchor.operands]
     machine = f"{target.name}/{target.vector_bytes}x{target.registers}"
-    return f"{machine} {anchor.op}({attrs}) {', '.join(types)} -> {anchor.result}"
+    key = f"{machine} {anchor.op}({attrs}) {', '.join(types)} -> {anchor.result}"
+    pooling = anchor.pooling
+    return key if pooling is None else f"{key} {pooling.combine} of {'x'.join(map(str, pooling.kernel))}"
 
 
 def load_records(path: str | Path) -> Records:

@@ -47,14 +47,31 @@ class Operand(Protocol):
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """Windows of an anchor's result, side by side, of which one number each is stored.
+
+    `element(index, value)` carries the value of one of the anchor's elements to what the windows are over:
+    statements, and what it is there. `finish` and `finish_at` are for the results of windows what those of an
+    anchor are for its own.
+    """
+
+    kernel: tuple[int, ...]
+    combine: Combine
+    result: TensorType
+    element: Callable[[Place, Expr], tuple[list[Stmt], Expr]]
+    finish: Callable[[Place, Expr], list[Stmt]]
+    finish_at: Callable[[Place, Expr, Expr], list[Stmt]] | None = None
+
+
+@dataclass(frozen=True)
 class Anchor:
     """One reduction (contraction, convolution, sum, ...) and what follows each of its results.
 
     `finish(index, value)` stores the reduced value of the result's element at `index` through the fused
     epilogue; it may give several stores. An extreme whose place is wanted too has `finish_at(index, value,
     place)` besides. A reduction over sliding windows has the attributes of the windows
-    (those of `unfold`), and what they slide over as its operand. `taken` are names that local buffers and
-    variables must not have.
+    (those of `unfold`), and what they slide over as its operand. With `pooling` only windows of the results
+    are stored, by its `finish`. `taken` are names that local buffers and variables must not have.
     """
 
     op: str
@@ -66,6 +83,7 @@ class Anchor:
     accuracy: Accuracy = "standard"
     windows: Mapping[str, Any] | None = None
     finish_at: Callable[[Place, Expr, Expr], list[Stmt]] | None = None
+    pooling: Pooling | None = None
 
     @property
     def combine(self) -> Combine:

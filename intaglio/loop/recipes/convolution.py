@@ -8,7 +8,6 @@ from math import prod
 
 import numpy as np
 
-from intaglio.loop import places
 from intaglio.loop.access import Order, channels_last, ordered
 from intaglio.loop.ir import Block, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
@@ -17,7 +16,8 @@ from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.geometry import SPATIAL, Geometry, ImageTiles
 from intaglio.loop.recipes.images import TAPS, Window
 from intaglio.loop.recipes.lines import LineTiles
-from intaglio.loop.recipes.nests import Names, loop, variable_of
+from intaglio.loop.recipes.nests import Names, loop
+from intaglio.loop.recipes.result_rows import reads_channels_last, stores_channels_last
 from intaglio.loop.recipes.spread import MOST_PHASES, spread
 from intaglio.loop.recipes.turned import TurnedTiles
 from intaglio.loop.recipes.wide import WideTiles
@@ -25,7 +25,7 @@ from intaglio.loop.recipes.winograd import WinogradTiles
 from intaglio.loop.recipes.winograd_transforms import TRANSFORMS
 from intaglio.loop.search import choose
 from intaglio.ops.expr import Const, Expr, Read
-from intaglio.shared.index import IndexLike, Var, variable
+from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
 Body = Callable[[Place], Stmt]
@@ -61,7 +61,9 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
     strided = [w for w in windows if w.stride > 1]
     long = prod(w.kernel for w in strided) + prod(w.phases for w in strided) > WRITTEN_OUT
     simple = all(w == Window(w.size, w.size, 1) for w in windows)
-    if geometry.groups == 1 and (long or simple or _stores_channels_last(anchor)):
+    winograd = WinogradTiles.fits(geometry, lanes_) and bool(TRANSFORMS[anchor.accuracy])
+    last = stores_channels_last(anchor)
+    if geometry.groups == 1 and anchor.pooling is None and (long or simple or (last and not winograd)):
         nest = _contraction(anchor, geometry, target)
         if nest is not None or long:
             return nest
@@ -69,9 +71,10 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
         return None
 
     def plans(rank: int) -> Iterator[ImageTiles | WinogradTiles]:
-        yield WideTiles(anchor, geometry, target, lanes_, rank)
+        if anchor.pooling is None and not (last and winograd):
+            yield WideTiles(anchor, geometry, target, lanes_, rank)
         yield TurnedTiles(anchor, geometry, target, lanes_, rank)
-        if WinogradTiles.fits(geometry, lanes_):
+        if winograd:
             for transform in TRANSFORMS[anchor.accuracy]:
                 tiles = WinogradTiles(anchor, geometry, target, lanes_, transform, rank)
                 if tiles.has_room:
@@ -79,30 +82,6 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
 
     plan = choose(anchor, target, plans)
     return None if plan is None else plan.nest()
-
-
-def _stores_channels_last(anchor: Anchor) -> bool:
-    """Whether results are stored with their channels side by side."""
-    place, channel = _along_channels(anchor.result.shape)
-    stores = [
-        s
-        for s in anchor.finish(place, Const(0, anchor.dtype))
-        if isinstance(s, Store) and s.buffer.space != "register"
-    ]
-    return channel is not None and all(places.stride(s.buffer, s.index, channel) == 1 for s in stores)
-
-
-def _reads_channels_last(image: Operand) -> bool:
-    """Whether an image is stored with its channels side by side."""
-    place, channel = _along_channels(image.type.shape)
-    return channel is not None and places.strides(image[place], channel) == [1]
-
-
-def _along_channels(shape: Place) -> tuple[Place, Var | None]:
-    """The first place of an image with a variable for the channel, which single channels do not have."""
-    index = variable("channel", shape[1])
-    place: Place = (0, index, *(0 for _ in shape[2:]))
-    return place, None if shape[1] == 1 else variable_of(index)
 
 
 def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
@@ -115,7 +94,7 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
     if any(w.low or w.last >= w.size for w in windows):
         names = Names(anchor.names)
         shape = (*source.type.shape[:2], *(w.last + 1 for w in windows))
-        order = channels_last(len(shape)) if _reads_channels_last(source) else order
+        order = channels_last(len(shape)) if reads_channels_last(source) else order
         image = Buffer(names.fresh("image"), anchor.dtype, ordered(shape, order), "scratch", "heap")
         before = _padded(image, order, source, windows, names)
         anchor = replace(anchor, taken=anchor.taken | names.taken)

@@ -110,7 +110,7 @@ class _Extremes:
             return [
                 *kept,
                 Store(self.line, (first + x,), value),
-                Store(self.source, (first + x,), self.chosen(values, numbers, value)),
+                Store(self.source, (first + x,), number_of(values, numbers, value)),
             ]
 
         return loop(self.names["x0"], last.size, element)
@@ -139,7 +139,7 @@ class _Extremes:
         numbers = [Read(self.source, (k,), dtypes.i32) + r for k, r in zip(at, taps, strict=True)]
         kept, value = self.best(values)
         behind = Const(NONE, dtypes.i32)
-        hits = [self.hit(v, value, number, behind) for v, number in zip(values, numbers, strict=True)]
+        hits = [hit(v, value, number, behind) for v, number in zip(values, numbers, strict=True)]
         place = reduce(lambda a, b: apply("min", a, b), hits) if len(hits) > 1 else numbers[0]
         number = Buffer(self.names.fresh("number"), dtypes.i32, (), "local", "register")
         assert self.anchor.finish_at is not None
@@ -158,18 +158,20 @@ class _Extremes:
         value = reduce(lambda a, b: apply(function, a, b), values)
         return [Alloc(best), Store(best, (), value)], Read(best, (), best.dtype)
 
-    def chosen(self, values: list[Expr], numbers: list[Expr], extreme: Expr) -> Expr:
-        """The number of the first value that is the extreme."""
-        found = numbers[-1]
-        for value, number in list(zip(values, numbers, strict=True))[-2::-1]:
-            found = self.hit(value, extreme, number, found)
-        return found
 
-    def hit(self, value: Expr, extreme: Expr, number: Expr, other: Expr) -> Expr:
-        """A number where a value is the extreme, which NaN is; else another one."""
-        if value.dtype.is_float:
-            other = where(Apply("ne", (value, value), dtypes.bool_), number, other)
-        return where(Apply("eq", (value, extreme), dtypes.bool_), number, other)
+def number_of(values: list[Expr], numbers: list[Expr], extreme: Expr) -> Expr:
+    """The number of the first value that is the extreme."""
+    found = numbers[-1]
+    for value, number in list(zip(values, numbers, strict=True))[-2::-1]:
+        found = hit(value, extreme, number, found)
+    return found
+
+
+def hit(value: Expr, extreme: Expr, number: Expr, other: Expr) -> Expr:
+    """A number where a value is the extreme, which NaN is; else another one."""
+    if value.dtype.is_float:
+        other = where(Apply("ne", (value, value), dtypes.bool_), number, other)
+    return where(Apply("eq", (value, extreme), dtypes.bool_), number, other)
 
 
 def _number(index: IndexLike) -> Const:

@@ -8,8 +8,10 @@ line leave out the taps that leave the image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product as combinations
 from math import prod
 
 import numpy as np
@@ -20,12 +22,15 @@ from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.geometry import SPATIAL, Geometry
 from intaglio.loop.recipes.images import TAPS, Window, over_taps
 from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile
+from intaglio.loop.recipes.result_rows import ResultRows
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, rows_for
 from intaglio.loop.recipes.turned_columns import in_lanes
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.target import Target
 
+At = Callable[[IndexLike, IndexLike], Place]
+"""The element of a channel of the panel, at a place of the line."""
 TILE_32 = 8
 TILE_16 = 4
 FEW_CHANNELS = 8
@@ -41,6 +46,21 @@ class Piece:
     size: int
     count: int
     whole: bool
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: places from `start` on, of a line of an image, by a panel of channels from `first` on.
+
+    `outer` is the place of the line, or of its windows where results are pooled.
+    """
+
+    image: IndexLike
+    outer: Place
+    first: IndexLike
+    panel: Panels
+    piece: Piece
+    start: IndexLike
 
 
 @dataclass
@@ -66,9 +86,11 @@ class LineTiles:
             return None
         contraction = _contraction(anchor, geometry, alone)
         strides = contraction.strides("o")
-        if not in_lanes(strides) or any(s != int(alone) for s in strides.right):
+        finished = anchor.pooling is not None or in_lanes(strides)
+        if not finished or any(s != int(alone) for s in strides.right):
             return None
-        return LineTiles(anchor, geometry, target, contraction, 1 if alone else geometry.ins)
+        tiles = LineTiles(anchor, geometry, target, contraction, 1 if alone else geometry.ins)
+        return tiles if prod(tiles.pooled) <= tiles.places else None
 
     def __post_init__(self) -> None:
         *kernel, last = (w.kernel for w in self.geometry.windows)
@@ -106,6 +128,12 @@ class LineTiles:
             return rows_for(self.vectors, self.target)
         return TILE_32 if self.target.registers >= 32 else TILE_16
 
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """Results of which one is stored, along each axis."""
+        pooling = self.anchor.pooling
+        return (1,) * len(self.geometry.windows) if pooling is None else pooling.kernel
+
     def nest(self) -> Nest:
         """Images around lines, channels and the pieces of a line."""
         names, batch, g = self.names, self.anchor.result.shape[0], self.geometry
@@ -139,87 +167,103 @@ class LineTiles:
         """Loops over all spatial axes but the last, then panels of channels."""
         windows = self.geometry.windows
         if axis < len(windows) - 1:
-            name = SPATIAL[axis]
-            return loop(self.names[name], windows[axis].out, lambda p: self.lines(env | {name: p}, axis + 1))
+            name, extent = SPATIAL[axis], windows[axis].out // self.pooled[axis]
+            return loop(self.names[name], extent, lambda p: self.lines(env | {name: p}, axis + 1))
         return [
             s
             for panel in panels(self.channels, self.vectors, self.lanes)
-            for s in loop(
-                self.names["o0"],
-                panel.count,
-                lambda number: [
-                    t
-                    for piece in self.pieces()
-                    for t in stepped(
-                        self.names["x0"],
-                        piece.start,
-                        piece.size,
-                        piece.count,
-                        lambda first: self.tile_body(env, panel, number, piece, first),
-                    )
-                ],
-            )
+            for s in loop(self.names["o0"], panel.count, lambda number: self.line(env, panel, number))
+        ]
+
+    def line(self, env: Env, panel: Panels, number: IndexLike) -> list[Stmt]:
+        """A line of some channels, or as many lines as windows of results have, piece by piece."""
+        first = number * panel.width + panel.start
+        outer = tuple(env[name] for name in SPATIAL[: len(self.geometry.windows) - 1])
+        places = self.last.out // self.pooled[-1]
+        rows = ResultRows(self.names, self.anchor, self.lanes, panel.width, places, places)
+
+        def at(o: IndexLike, x: IndexLike) -> Place:
+            return (env["n"], first + o, *outer, x)
+
+        def tiles(piece: Piece, start: IndexLike) -> list[Stmt]:
+            return self.tile_body(Tile(env["n"], outer, first, panel, piece, start), at, rows)
+
+        return [
+            *rows.begin(),
+            *(
+                t
+                for piece in self.pieces()
+                for t in stepped(
+                    self.names["x0"], piece.start, piece.size, piece.count, partial(tiles, piece)
+                )
+            ),
+            *rows.end(0, at),
         ]
 
     def pieces(self) -> list[Piece]:
         """A line in tiles: those whose windows are inside of the image run in loops, others by themselves."""
-        w, found = self.last, list[Piece]()
-        for run in balanced(w.out, self.places):
+        w, found, step = self.last, list[Piece](), self.pooled[-1]
+        for run in balanced(w.out // step, self.places // prod(self.pooled)):
             assert isinstance(run.start, int)
             assert isinstance(run.count, int)
-            for start in range(run.start, run.start + run.size * run.count, run.size):
-                whole = w.reads(start, 0) and w.reads(start + run.size - 1, w.kernel - 1)
+            for k in range(run.count):
+                start, size = (run.start + k * run.size) * step, run.size * step
+                whole = w.reads(start, 0) and w.reads(start + size - 1, w.kernel - 1)
                 before = found[-1] if found else None
-                if before and before.whole and whole and before.size == run.size:
+                if before and before.whole and whole and before.size == size:
                     found[-1] = replace(before, count=before.count + 1)
                 else:
-                    found.append(Piece(start, run.size, 1, whole))
+                    found.append(Piece(start, size, 1, whole))
         return found
 
-    def tile_body(
-        self, env: Env, panel: Panels, number: IndexLike, piece: Piece, first: IndexLike
-    ) -> list[Stmt]:
+    def tile_body(self, made: Tile, at: At, rows: ResultRows) -> list[Stmt]:
         """One register tile: clear, add up all taps, finish each place."""
-        names, contraction = self.names, self.contraction
-        size, axis = piece.size, SPATIAL[len(self.geometry.windows) - 1]
-        shape = (size, panel.vectors, panel.lanes)
-        line = tuple(env[name] for name in SPATIAL[: len(self.geometry.windows) - 1])
+        names, contraction, panel, size = self.names, self.contraction, made.panel, made.piece.size
+        *high, wide = self.pooled
+        spots = list(combinations(*map(range, high)))
+        shape = (len(spots) * size, panel.vectors, panel.lanes)
         acc = Buffer(names.fresh("acc"), self.anchor.dtype, shape, "local", "register")
-
-        def at(i: IndexLike, j: IndexLike, lane: IndexLike) -> Env:
-            out = number * panel.width + (j * panel.lanes + lane + panel.start)
-            return env | {"o": out, axis: first + i}
 
         def clear(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
             return [contraction.clear(acc, (i, j, lane))]
 
         def finish(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
-            return contraction.finish(at(i, j, lane), Read(acc, (i, j, lane), acc.dtype))
+            o, x = j * panel.lanes + lane, made.start // wide + i
+            of_window = ((number * size + i * wide + r) for number in range(len(spots)) for r in range(wide))
+            values = [Read(acc, (k, j, lane), acc.dtype) for k in of_window]
+            return rows.put(at(o, x), (0, x, o), values)
+
+        return [
+            Alloc(acc),
+            *tile(names, shape[0], panel, clear),
+            *(s for number, spot in enumerate(spots) for s in self.added(made, acc, number * size, spot)),
+            *tile(names, size // wide, panel, finish),
+        ]
+
+    def added(self, made: Tile, acc: Buffer, place: int, spot: tuple[int, ...]) -> list[Stmt]:
+        """All taps of a line of a tile, whose accumulators begin at `place`; `spot` is where the line is in
+        the windows of results."""
+        names, panel, piece, w = self.names, made.panel, made.piece, self.last
+        axes = SPATIAL[: len(self.geometry.windows)]
+        line = tuple(p * k + a for p, k, a in zip(made.outer, self.pooled, spot, strict=False))
+        fixed = dict(zip(axes, line, strict=False)) | {"n": made.image}
 
         def add(outer: Place, c: IndexLike, r: int, i: int) -> list[Stmt]:
             def one(j: IndexLike, lane: IndexLike) -> list[Stmt]:
-                term = self.term(at(i, j, lane) | {"c": c}, (*outer, r))
-                return [contraction.accumulate(acc, (i, j, lane), term)]
+                env = fixed | {"o": made.first + (j * panel.lanes + lane), axes[-1]: made.start + i, "c": c}
+                term = self.term(env, (*outer, r))
+                return [self.contraction.accumulate(acc, (place + i, j, lane), term)]
 
             return tile(names, 1, panel, lambda _, j, lane: one(j, lane))
 
         def taps(outer: Place, c: IndexLike) -> list[Stmt]:
-            w = self.last
-            inside = ((r, i) for r in range(w.kernel) for i in range(size))
+            inside = ((r, i) for r in range(w.kernel) for i in range(piece.size))
             whole = piece.whole
             return [s for r, i in inside if whole or w.reads(piece.start + i, r) for s in add(outer, c, r, i)]
 
-        return [
-            Alloc(acc),
-            *tile(names, size, panel, clear),
-            *over_taps(
-                names,
-                self.geometry.windows,
-                line,
-                lambda outer: loop(names["c"], self.ins, partial(taps, outer)),
-            ),
-            *tile(names, size, panel, finish),
-        ]
+        return over_taps(
+            names, self.geometry.windows, line, lambda outer: loop(names["c"], self.ins, partial(taps, outer))
+        )
 
     def term(self, env: Env, taps: Place) -> Expr:
         """One product."""

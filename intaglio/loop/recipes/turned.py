@@ -2,13 +2,15 @@
 
 The weights are turned to panels, [channel, tap][output channel of the panel], first. A tile is some places
 of one row against vectors of output channels: no place between rows is computed. A finished row is turned
-back before it goes through the epilogue.
+back before it goes through the epilogue, unless its channels are stored side by side. Rows whose windows are
+pooled wait until all rows of the windows are made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product as combinations
 from math import prod
 
 import numpy as np
@@ -17,14 +19,31 @@ from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, Array, ImageTiles
 from intaglio.loop.recipes.images import TAPS
-from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile, turn
+from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile
+from intaglio.loop.recipes.result_rows import ResultRows
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
-from intaglio.ops.expr import Const, Read
+from intaglio.ops.expr import Const, Expr, Read
 from intaglio.ops.movement import flat_index
 from intaglio.shared.index import IndexLike
 
 SPARED = 2  # registers that compilers want for the loops over channels and taps
 TURN_CYCLES = 1.0  # to turn an element back and carry it through the row buffers
+
+At = Callable[[IndexLike, IndexLike], Place]
+"""The element of a channel of the panel, at a place of the row."""
+Put = Callable[[IndexLike, IndexLike, Expr], list[Stmt]]
+"""What to do with the value at a place of the row, of a channel of the panel."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some output channels of a group of an image, whose padded copy is `image[prefix]`."""
+
+    image: Buffer
+    prefix: Place
+    group: IndexLike
+    panel: Panels
+    number: IndexLike
 
 
 @dataclass
@@ -46,7 +65,8 @@ class TurnedTiles(ImageTiles):
         rows = prod(w.out for w in g.windows[:-1])
         turned = 0.0 if g.data is not None else g.outs * self.depth / (self.outer_work / g.groups)
         useful = prod(w.useful for w in g.windows[:-1])
-        return rows * (self.row_cycles * useful + self.width * g.outs * TURN_CYCLES) + turned
+        stored = self.width * g.outs / prod(self.pooled)
+        return rows * (self.row_cycles * useful + stored * TURN_CYCLES) + turned
 
     @property
     def name(self) -> str:
@@ -125,13 +145,20 @@ class TurnedTiles(ImageTiles):
 
     def convolve(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
         """Panel by panel of output channels, so that the weights of one stay in a cache for all rows."""
+        extents = [w.out // k for w, k in zip(self.geometry.windows, self.pooled, strict=True)]
 
         def along(outer: Place, panel: Panels, number: IndexLike) -> list[Stmt]:
             axis = len(outer)
             if axis < len(self.kernel) - 1:
-                extent = self.geometry.windows[axis].out
-                return loop(self.names[SPATIAL[axis]], extent, lambda p: along((*outer, p), panel, number))
-            return self.line(image, prefix, n, group, outer, panel, number)
+                name = self.names[SPATIAL[axis]]
+                return loop(name, extents[axis], lambda p: along((*outer, p), panel, number))
+            first = group * self.geometry.outs + number * panel.width + panel.start
+
+            def at(o: IndexLike, x: IndexLike) -> Place:
+                return (n, first + o, *outer, x)
+
+            made = Panel(image, prefix, group, panel, number)
+            return self.windows(made, outer, at) if self.anchor.pooling else self.line(made, outer, at)
 
         return [
             s
@@ -139,65 +166,75 @@ class TurnedTiles(ImageTiles):
             for s in loop(self.names["j0"], panel.count, lambda number: along((), panel, number))
         ]
 
-    def line(
-        self,
-        image: Buffer,
-        prefix: Place,
-        n: IndexLike,
-        group: IndexLike,
-        outer: Place,
-        panel: Panels,
-        number: IndexLike,
-    ) -> list[Stmt]:
-        """One row of places for one panel: tiles, turned back, through the epilogue."""
-        names, dtype, width = self.names, self.anchor.dtype, panel.width
-        line = Buffer(names.fresh("line"), dtype, (self.width, width), "local", "stack")
-        back = Buffer(names.fresh("back"), dtype, (width, self.width), "local", "stack")
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """Results of which one is stored, along each axis."""
+        return self.anchor.pooling.kernel if self.anchor.pooling else (1,) * len(self.kernel)
 
-        def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
-            channel = group * self.geometry.outs + number * width + (o + panel.start)
-            return self.anchor.finish((n, channel, *outer, x), Read(back, (o, x), dtype))
+    def rows(self, panel: Panels, places: int) -> ResultRows:
+        """A row of results of a panel, through the epilogue."""
+        return ResultRows(self.names, self.anchor, self.lanes, panel.width, places, places)
 
+    def line(self, made: Panel, outer: Place, at: At) -> list[Stmt]:
+        """One row of places for one panel: tiles, through the epilogue."""
+        rows = self.rows(made.panel, self.width)
+
+        def put(x: IndexLike, o: IndexLike, value: Expr) -> list[Stmt]:
+            return rows.put(at(o, x), (0, x, o), [value])
+
+        return [*rows.begin(), *self.tiles(made, outer, put), *rows.end(0, at)]
+
+    def windows(self, made: Panel, outer: Place, at: At) -> list[Stmt]:
+        """One row of windows of results: the rows of places that they are over, then each window."""
+        names, panel, (*high, wide) = self.names, made.panel, self.pooled
+        shape = (*high, self.width, panel.width)
+        line = Buffer(names.fresh("line"), self.anchor.dtype, shape, "local", "stack")
+        rows = self.rows(panel, self.width // wide)
+
+        def each(spot: Place) -> list[Stmt]:
+            axis = len(spot)
+            if axis < len(high):
+                return loop(names[f"a{axis}"], high[axis], lambda a: each((*spot, a)))
+            places = tuple(p * k + a for p, k, a in zip(outer, high, spot, strict=True))
+
+            def put(x: IndexLike, o: IndexLike, value: Expr) -> list[Stmt]:
+                return [Store(line, (*spot, x, o), value)]
+
+            return self.tiles(made, places, put)
+
+        def window(x: IndexLike, o: IndexLike) -> list[Stmt]:
+            spots = combinations(*map(range, self.pooled))
+            values = [Read(line, (*spot, x * wide + last, o), line.dtype) for *spot, last in spots]
+            return rows.put(at(o, x), (0, x, o), values)
+
+        across = loop(
+            names["x"],
+            self.width // wide,
+            lambda x: along_lanes(names, panel.width, self.lanes, lambda o: window(x, o)),
+        )
+        return [Alloc(line), *each(()), *rows.begin(), *across, *rows.end(0, at)]
+
+    def tiles(self, made: Panel, outer: Place, put: Put) -> list[Stmt]:
+        """The register tiles of a row of places."""
         return [
-            Alloc(line),
-            *(
-                s
-                for run in balanced(self.width, self.tile[0])
-                for s in stepped(
-                    names["b0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda x: self.panel(image, prefix, group, outer, x, run.size, line, panel, number),
-                )
-            ),
-            Alloc(back),
-            *turn(names, width, self.width, lambda o, x: Store(back, (o, x), Read(line, (x, o), dtype))),
-            *loop(
-                names["o1"],
-                width,
-                lambda o: along_lanes(names, self.width, self.lanes, lambda x: element(o, x)),
-            ),
+            s
+            for run in balanced(self.width, self.tile[0])
+            for s in stepped(
+                self.names["b0"],
+                run.start,
+                run.size,
+                run.count,
+                lambda x: self.tile_body(made, outer, x, run.size, put),
+            )
         ]
 
-    def panel(
-        self,
-        image: Buffer,
-        prefix: Place,
-        group: IndexLike,
-        outer: Place,
-        x: IndexLike,
-        rows: int,
-        line: Buffer,
-        panel: Panels,
-        number: IndexLike,
-    ) -> list[Stmt]:
+    def tile_body(self, made: Panel, outer: Place, x: IndexLike, rows: int, put: Put) -> list[Stmt]:
         """One register tile."""
-        names, dtype = self.names, self.anchor.dtype
+        names, dtype, panel = self.names, self.anchor.dtype, made.panel
         acc = Buffer(names.fresh("acc"), dtype, (rows, panel.vectors, panel.lanes), "local", "register")
 
-        def each(body: Callable[[IndexLike, IndexLike, IndexLike], Stmt]) -> list[Stmt]:
-            return tile(names, rows, panel, lambda i, j, lane: [body(i, j, lane)])
+        def each(body: Callable[[IndexLike, IndexLike, IndexLike], list[Stmt]]) -> list[Stmt]:
+            return tile(names, rows, panel, body)
 
         def at(j: IndexLike, lane: IndexLike) -> IndexLike:
             return j * panel.lanes + lane
@@ -205,22 +242,20 @@ class TurnedTiles(ImageTiles):
         def step(c: IndexLike, taps: Place) -> list[Stmt]:
             start, row = self.image.tap(c, taps) + self.image.flat((*outer, x)), self.row(c, taps)
             return each(
-                lambda i, j, lane: Reduce(
-                    acc,
-                    (i, j, lane),
-                    "add",
-                    Read(image, (*prefix, start + i), dtype)
-                    * Read(self.weights[panel], (group, number, row, at(j, lane)), dtype),
-                )
+                lambda i, j, lane: [
+                    Reduce(
+                        acc,
+                        (i, j, lane),
+                        "add",
+                        Read(made.image, (*made.prefix, start + i), dtype)
+                        * Read(self.weights[panel], (made.group, made.number, row, at(j, lane)), dtype),
+                    )
+                ]
             )
 
         return [
             Alloc(acc),
-            *each(lambda i, j, lane: Store(acc, (i, j, lane), Const(0.0, dtype))),
+            *each(lambda i, j, lane: [Store(acc, (i, j, lane), Const(0.0, dtype))]),
             *loop(names["c"], self.geometry.ins, lambda c: self.over_taps(lambda taps: step(c, taps), outer)),
-            *each(
-                lambda i, j, lane: Store(
-                    line, (x + i, j * panel.lanes + lane), Read(acc, (i, j, lane), dtype)
-                )
-            ),
+            *each(lambda i, j, lane: put(x + i, at(j, lane), Read(acc, (i, j, lane), dtype))),
         ]

@@ -6,22 +6,22 @@ frequency, which is `n * n` matrix products over the channels, and transformed b
 Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2015.
 
 Lanes run along channels everywhere: the padded source is turned to [row][column][channel] first, and
-finished rows are turned back before they go through the epilogue.
+finished rows are turned back before they go through the epilogue, unless they are stored that way. Windows of
+results that are pooled are combined in registers where tiles hold whole ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
-from intaglio.loop.recipes.anchor import Anchor, Nest
+from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.geometry import Array, Geometry
 from intaglio.loop.recipes.nests import (
     Names,
-    along_lanes,
     between,
     loop,
     over_images,
@@ -30,8 +30,14 @@ from intaglio.loop.recipes.nests import (
     tile,
     turn,
 )
+from intaglio.loop.recipes.result_rows import ResultRows, reads_channels_last
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
-from intaglio.loop.recipes.winograd_transforms import Transform, combine, transform_square
+from intaglio.loop.recipes.winograd_transforms import (
+    Transform,
+    combine,
+    transform_square,
+    transform_windows,
+)
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike, minimum, upper
 from intaglio.shared.target import Target
@@ -78,7 +84,13 @@ class WinogradTiles:
         self.whole = self.batch == 1 and g.groups == 1 and row * self.down <= self.target.l2
         room = min(self.target.l2 // 4, LOCAL_BYTES)
         self.block = self.down if self.whole else min(self.down, room // row)
-        self.has_room = self.block > 0  # for a row of tiles
+        fits = all(w.out % m == m % k == 0 for w, k in zip(g.windows, self.pooled, strict=True))
+        self.has_room = self.block > 0 and (fits or self.anchor.pooling is None)
+
+    @property
+    def pooled(self) -> tuple[int, ...]:
+        """Results of which one is stored, along each axis."""
+        return self.anchor.pooling.kernel if self.anchor.pooling else (1, 1)
 
     @property
     def name(self) -> str:
@@ -204,16 +216,16 @@ class WinogradTiles:
                 ),
             )
 
-        def line(y: IndexLike) -> list[Stmt]:
-            def copy(c: IndexLike, x: IndexLike) -> Stmt:
-                value = self.anchor.operands[0][(n, group * g.ins + c, y, x)]
-                return Store(image, (n, group, y + top, x + left, c), value)
+        def copy(y: IndexLike, c: IndexLike, x: IndexLike) -> Stmt:
+            value = self.anchor.operands[0][(n, group * g.ins + c, y, x)]
+            return Store(image, (n, group, y + top, x + left, c), value)
 
-            return [
-                *clear(y + top, 0, left),
-                *turn(names, g.ins, width, copy),
-                *clear(y + top, left + width, columns - left - width),
-            ]
+        def line(y: IndexLike) -> list[Stmt]:
+            if reads_channels_last(self.anchor.operands[0]):
+                made = loop(names["x"], width, lambda x: loop(names["e"], g.ins, lambda c: [copy(y, c, x)]))
+            else:
+                made = turn(names, g.ins, width, lambda c, x: copy(y, c, x))
+            return [*clear(y + top, 0, left), *made, *clear(y + top, left + width, columns - left - width)]
 
         return [
             *loop(names["y"], top, lambda y: clear(y, 0, columns)),
@@ -347,41 +359,36 @@ class WinogradTiles:
         self, product: Buffer, n: IndexLike, group: IndexLike, row: IndexLike, start: IndexLike,
         panel: Panels, number: IndexLike,
     ) -> list[Stmt]:  # fmt: skip
-        """A row of tiles back to rows of the result, turned, through the epilogue."""
+        """A row of tiles back to rows of the result, or of its windows, through the epilogue."""
         names, dtype, m = self.names, self.anchor.dtype, self.transform.tile
-        size = self.transform.frequencies
-        high, wide = (w.out for w in self.geometry.windows)
-        line = Buffer(names.fresh("line"), dtype, (m, self.across * m, panel.width), "local", "stack")
-        back = Buffer(names.fresh("back"), dtype, (panel.width, wide), "local", "stack")
+        high, wide = (w.out // k for w, k in zip(self.geometry.windows, self.pooled, strict=True))
+        down, across = (m // k for k in self.pooled)
+        size = (panel.width, wide, self.across * across, down)
+        rows = ResultRows(names, self.anchor, self.lanes, *size, ragged=high % down != 0)
+        first = group * self.geometry.outs + number * panel.width + panel.start
+
+        def at(a: IndexLike, o: IndexLike, x: IndexLike) -> Place:
+            return (n, first + o, row * down + a, x)
 
         def vector(t: IndexLike, k: IndexLike) -> list[Stmt]:
             def read(i: int, j: int, lane: IndexLike) -> Expr:
-                return Read(product, (i * size + j, start + t, k * panel.lanes + lane), dtype)
+                place = (i * self.transform.frequencies + j, start + t, k * panel.lanes + lane)
+                return Read(product, place, dtype)
 
-            def write(a: int, b: int, lane: IndexLike, value: Expr) -> Stmt:
-                return Store(line, (a, t * m + b, k * panel.lanes + lane), value)
+            def put(a: int, b: int, lane: IndexLike, values: Sequence[Expr]) -> list[Stmt]:
+                o, x = k * panel.lanes + lane, t * across + b
+                return rows.put(at(a, o, x), (a, x, o), values)
 
-            return transform_square(names, dtype, self.transform.result, panel.lanes, read, write)
-
-        def finish(a: IndexLike) -> list[Stmt]:
-            def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
-                channel = group * self.geometry.outs + number * panel.width + (o + panel.start)
-                return self.anchor.finish((n, channel, row * m + a, x), Read(back, (o, x), dtype))
-
-            return [
-                Alloc(back),
-                *turn(
-                    names, panel.width, wide, lambda o, x: Store(back, (o, x), Read(line, (a, x, o), dtype))
-                ),
-                *loop(
-                    names["o1"],
-                    panel.width,
-                    lambda o: along_lanes(names, wide, self.lanes, lambda x: element(o, x)),
-                ),
-            ]
+            return transform_windows(names, dtype, self.transform.result, panel.lanes, self.pooled, read, put)
 
         return [
-            Alloc(line),
+            *rows.begin(),
             *loop(names["t"], self.across, lambda t: loop(names["v"], panel.vectors, lambda k: vector(t, k))),
-            *between(names["a"], 0, minimum(m, row * -m + high), m, finish),
+            *between(
+                names["a"],
+                0,
+                minimum(down, row * -down + high),
+                down,
+                lambda a: rows.end(a, lambda o, x: at(a, o, x)),
+            ),
         ]

@@ -86,8 +86,26 @@ def transform_square(
     write: Callable[[int, int, IndexLike, Expr], Stmt],
 ) -> list[Stmt]:
     """A square of vectors transformed along its columns, then along its rows."""
+
+    def put(p: int, q: int, lane: IndexLike, values: Sequence[Expr]) -> list[Stmt]:
+        return [write(p, q, lane, *values)]
+
+    return transform_windows(names, dtype, matrix, width, (1, 1), read, put)
+
+
+def transform_windows(
+    names: Names,
+    dtype: DType,
+    matrix: Matrix,
+    width: int,
+    window: tuple[int, ...],
+    read: Callable[[int, int, IndexLike], Expr],
+    put: Callable[[int, int, IndexLike, Sequence[Expr]], list[Stmt]],
+) -> list[Stmt]:
+    """The same with what is made handed on window by window."""
     size, made = len(matrix[0]), len(matrix)
     half = Buffer(names.fresh("half"), dtype, (made, size, width), "local", "register")
+    high, wide = window
 
     def down(lane: IndexLike) -> list[Stmt]:
         return [
@@ -96,11 +114,20 @@ def transform_square(
             for p in range(made)
         ]
 
+    def result(p: int, q: int, lane: IndexLike) -> Expr:
+        return combine(matrix[q], [Read(half, (p, j, lane), dtype) for j in range(size)])
+
     def along(lane: IndexLike) -> list[Stmt]:
         return [
-            write(p, q, lane, combine(matrix[q], [Read(half, (p, j, lane), dtype) for j in range(size)]))
-            for p in range(made)
-            for q in range(made)
+            s
+            for p in range(made // high)
+            for q in range(made // wide)
+            for s in put(
+                p,
+                q,
+                lane,
+                [result(p * high + a, q * wide + b, lane) for a in range(high) for b in range(wide)],
+            )
         ]
 
     return [Alloc(half), *lanes(names["lane"], width, down), *lanes(names["lane"], width, along)]

@@ -1,0 +1,63 @@
+"""A convolution and the pooling of its result as one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from intaglio.loop import recipes
+from intaglio.loop.access import Place
+from intaglio.loop.groups import Pooled
+from intaglio.loop.ir import Alloc, Buffer, Stmt
+from intaglio.loop.lower_anchor import describe_anchor
+from intaglio.loop.lower_group import GroupLowering
+from intaglio.loop.recipes.anchor import Accuracy, Nest, Pooling
+from intaglio.ops.expr import Expr, Read
+from intaglio.shared.errors import UnsupportedError
+from intaglio.shared.target import Target
+from intaglio.shared.types import TensorType
+
+
+def lower_pooled(
+    pair: Pooled, lowerings: Sequence[GroupLowering], target: Target, accuracy: Accuracy
+) -> Nest:
+    """The kernel's nest; `lowerings` are those of both groups, which share their names.
+
+    Raises:
+        UnsupportedError: no recipe fits.
+    """
+    made, pooling = lowerings
+    assert pair.made.anchor is not None
+    assert pair.pooling.anchor is not None
+    image, held = pair.image, [_scalar(made, pair)]
+    made.kept[image] = lambda _: (held[-1], ())
+    anchor = describe_anchor(made, pair.made.anchor, accuracy)
+    windows = describe_anchor(pooling, pair.pooling.anchor, accuracy)
+    assert windows.windows is not None
+
+    def element(index: Place, value: Expr) -> tuple[list[Stmt], Expr]:
+        if not after:
+            return [], value
+        held.append(_scalar(made, pair))
+        return [Alloc(held[-1]), *anchor.finish(index, value)], Read(held[-1], (), held[-1].dtype)
+
+    after = [node for node in pair.made.nodes if node is not pair.made.anchor]
+    kernel = tuple(windows.windows["kernel"])
+    batch, channels, *places = windows.result.shape
+    shape = (batch, channels, *(p * k for p, k in zip(places, kernel, strict=True)))
+    joined = replace(
+        anchor,
+        result=TensorType(anchor.result.dtype, shape),
+        taken=anchor.taken | windows.names,
+        pooling=Pooling(kernel, windows.combine, windows.result, element, windows.finish, windows.finish_at),
+    )
+    nest = recipes.lower_anchor(joined, target)
+    if nest is None:
+        raise UnsupportedError("the convolution has no recipe that makes whole windows")
+    note = f"windows of {' by '.join(map(str, kernel))} results pooled as they are made"
+    return Nest(nest.body, (note, *nest.notes), nest.scratch)
+
+
+def _scalar(lowering: GroupLowering, pair: Pooled) -> Buffer:
+    """A variable for an element of the image."""
+    return Buffer(lowering.unique(pair.image.name), pair.image.dtype, (), "local", "register")
