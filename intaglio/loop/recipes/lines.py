@@ -240,26 +240,30 @@ class LineTiles:
             *tile(names, size // wide, panel, finish),
         ]
 
-    def added(self, made: Tile, acc: Buffer, place: int, spot: tuple[int, ...]) -> list[Stmt]:
-        """All taps of a line of a tile, whose accumulators begin at `place`; `spot` is where the line is in
+    def added(self, made: Tile, acc: Buffer, number: int, spot: tuple[int, ...]) -> list[Stmt]:
+        """All taps of a line of a tile, whose accumulators begin at `number`; `spot` is where the line is in
         the windows of results."""
         names, panel, piece, w = self.names, made.panel, made.piece, self.last
         axes = SPATIAL[: len(self.geometry.windows)]
         line = tuple(p * k + a for p, k, a in zip(made.outer, self.pooled, spot, strict=False))
         fixed = dict(zip(axes, line, strict=False)) | {"n": made.image}
 
-        def add(outer: Place, c: IndexLike, r: int, i: int) -> list[Stmt]:
-            def one(j: IndexLike, lane: IndexLike) -> list[Stmt]:
-                env = fixed | {"o": made.first + (j * panel.lanes + lane), axes[-1]: made.start + i, "c": c}
+        def add(outer: Place, c: IndexLike, r: int, first: int, count: int) -> list[Stmt]:
+            def one(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
+                place = made.start + first + i
+                env = fixed | {"o": made.first + (j * panel.lanes + lane), axes[-1]: place, "c": c}
                 term = self.term(env, (*outer, r))
-                return [self.contraction.accumulate(acc, (place + i, j, lane), term)]
+                return [self.contraction.accumulate(acc, (number + first + i, j, lane), term)]
 
-            return tile(names, 1, panel, lambda _, j, lane: one(j, lane))
+            return tile(names, count, panel, one)
 
         def taps(outer: Place, c: IndexLike) -> list[Stmt]:
-            inside = ((r, i) for r in range(w.kernel) for i in range(piece.size))
-            whole = piece.whole
-            return [s for r, i in inside if whole or w.reads(piece.start + i, r) for s in add(outer, c, r, i)]
+            found: list[Stmt] = []
+            for r in range(w.kernel):
+                inside = [i for i in range(piece.size) if piece.whole or w.reads(piece.start + i, r)]
+                if inside:
+                    found += add(outer, c, r, inside[0], len(inside))
+            return found
 
         return over_taps(
             names, self.geometry.windows, line, lambda outer: loop(names["c"], self.ins, partial(taps, outer))
