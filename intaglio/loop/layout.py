@@ -197,9 +197,11 @@ class _Model:
         dense = batch * outs * ins * places * taps / lanes
         turn = TURN * batch * (outs * places if source else ins * groups * prod(_ints(image[2:])))
         turn = 0.0 if source == out else turn
+        stored = pooled or batch * outs * places
         if is_depthwise(node):
-            if source and out:
-                return 1.3 * dense + batch * LINE * places * outs / lanes / min(8, _ints(result)[-1])
+            if source and (out or pooled):
+                lines = 1.3 * dense + batch * LINE * places * outs / lanes / min(8, _ints(result)[-1])
+                return lines + (0 if out else TURN * stored)
             return batch * outs * (1.3 * taps * places / lanes + 2 * places + PLANE) + turn
         if _is_integer(node):
             copied = 0.0 if source and taps == 1 else TURN * batch * ins * groups * prod(_ints(image[2:]))
@@ -211,7 +213,7 @@ class _Model:
             tiles = (batch * places, outs) if out else (outs, places)
             times = 1 if out else batch
             return times * best_tile(*tiles, ins, lanes, self.target)[2] + turn * (0.2 if out else 0.5)
-        read, stored = batch * ins * prod(_ints(image[2:])), pooled or batch * outs * places
+        read = batch * ins * prod(_ints(image[2:]))
         fast = set(kernel) == {3} and {*node.attrs["strides"], *node.attrs["dilations"]} == {1} and ins >= 8
         if fast:
             return 0.55 * dense + WINOGRAD_TURN * (read * (not source) + stored * (not out))

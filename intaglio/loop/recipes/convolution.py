@@ -67,7 +67,7 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
         nest = _contraction(anchor, geometry, target)
         if nest is not None or long:
             return nest
-    if long:
+    if long or (anchor.pooling is not None and geometry.outs < lanes_):
         return None
 
     def plans(rank: int) -> Iterator[ImageTiles | WinogradTiles]:
