@@ -17,9 +17,9 @@ from intaglio.loop.lower_group import (
     loops_over,
     small_loops,
     total_work,
-    worth_threads,
 )
 from intaglio.loop.recipes.anchor import Accuracy, Anchor
+from intaglio.loop.threads import may_thread
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index
@@ -104,7 +104,7 @@ def _plain_nest(lowering: GroupLowering, anchor: Node) -> Block:
             *finish(lowering, anchor, own, Read(acc, (), acc.dtype)),
         )
     nest = loops_over(own, value.shape, body)
-    if worth_threads(total_work(lowering.group)) and any(isinstance(k, Index) for k in own):
+    if may_thread(total_work(lowering.group)) and any(isinstance(k, Index) for k in own):
         outer = nest.statements[0]
         assert isinstance(outer, For)
         return block(For(outer.var, outer.stop, outer.body, "parallel"))

@@ -13,13 +13,14 @@ from intaglio.loop.chains import Chain, Rows
 from intaglio.loop.ir import Block, Buffer, For, Stmt
 from intaglio.loop.layout import is_pointwise
 from intaglio.loop.lower_anchor import describe_anchor
-from intaglio.loop.lower_group import GroupLowering, total_work, worth_threads
+from intaglio.loop.lower_group import GroupLowering, total_work
 from intaglio.loop.recipes.anchor import Accuracy, Anchor, Nest, Operand
 from intaglio.loop.recipes.convolution import lower_convolution
 from intaglio.loop.recipes.geometry import Geometry
 from intaglio.loop.recipes.lines import LineTiles
 from intaglio.loop.recipes.nests import Names, between, loop
 from intaglio.loop.schedule.nest import names_of, with_bodies
+from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Expr
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.index import IndexLike, maximum, minimum

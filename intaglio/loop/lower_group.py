@@ -266,11 +266,6 @@ def argument_update(
     ]
 
 
-def worth_threads(work: int | None) -> bool:
-    """Whether a loop of this much work (additions) pays for waking other threads: some 40 microseconds."""
-    return work is None or work >= 1 << 22
-
-
 def total_work(group: Group) -> int | None:
     """Additions one run of a group costs, in the worst case of symbolic extents."""
     total = 0

@@ -17,9 +17,9 @@ from intaglio.loop.lower_group import (
     combine_identity,
     loops_over,
     total_work,
-    worth_threads,
 )
 from intaglio.loop.recipes.nests import loop
+from intaglio.loop.threads import may_thread
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index, IndexLike, upper, variable
 from intaglio.shared.target import Target
@@ -47,7 +47,7 @@ def lower_rows(lowering: GroupLowering, target: Target) -> Block:
     shape = group.shape[:rows]
     if order is not None and len(order) == rows:
         own, shape = ordered(own, order), ordered(shape, order)
-    return _row_loops(own, shape, body, worth_threads(total_work(group)))
+    return _row_loops(own, shape, body, may_thread(total_work(group)))
 
 
 def _row_loops(variables: Place, shape: Place, body: Block, threads: bool) -> Block:
@@ -93,7 +93,7 @@ def _flat_nest(lowering: GroupLowering) -> Block:
     size = group.nodes[-1].outputs[0].type.size
     own = (axis_variable(0, size),)
     return _row_loops(
-        own, (size,), block(*lowering.epilogue(group.nodes, own)), worth_threads(total_work(group))
+        own, (size,), block(*lowering.epilogue(group.nodes, own)), may_thread(total_work(group))
     )
 
 

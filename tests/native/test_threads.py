@@ -13,7 +13,8 @@ import cc
 import numpy as np
 import pytest
 
-import intaglio.ops  # noqa: F401
+import intaglio
+from intaglio import nn
 from intaglio.loop.ir import Alloc, Buffer, For, Program, Reduce, Store, block
 from intaglio.native.emit import emit_program
 from intaglio.ops.expr import Const, Expr, IndexValue, Read, apply, cast
@@ -195,3 +196,13 @@ int main(void) {
     if "FATAL: ThreadSanitizer" in done.stderr:
         pytest.skip("the thread sanitizer does not run on this machine")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(1, False), (16, True)])
+def test_small_loops_are_parallel_where_threads_are_awake(layers: int, expected: bool) -> None:
+    """One layer does not pay for waking threads; in a program of many they are awake."""
+    x = np.ones((96, 128), np.float32)
+    model = nn.Sequential(*(nn.Linear(128, 128) for _ in range(layers)))
+    kernels = intaglio.compile(model, [x], threads=2, target="x86-64-v4").program.kernels
+    loops = [any(isinstance(s, For) and s.kind == "parallel" for s in k.body) for k in kernels]
+    assert loops == [expected] * len(loops)

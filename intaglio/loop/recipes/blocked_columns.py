@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
-from intaglio.loop.lower_group import combine_identity, worth_threads
+from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Dim, Env, count
 from intaglio.loop.recipes.columns import FAR_BYTES, ColumnTiles
 from intaglio.loop.recipes.nests import along_lanes, lanes, loop, parallel, stepped, tile, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, panels
+from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from intaglio.loop.ir import Block, For, LoopKind, Stmt, block
-from intaglio.loop.lower_group import worth_threads
 from intaglio.loop.recipes.tiles import Panels, panels
+from intaglio.loop.threads import may_thread
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
 Body = Callable[[IndexLike], Sequence[Stmt]]
@@ -173,7 +173,7 @@ def _cover(extent: int) -> list[tuple[int, int, int]]:
 
 def parallel(statements: Sequence[Stmt], work: int | None, names: Collection[str]) -> Block:
     """The statements with the outermost loops of these names on several threads, where the work pays."""
-    if not worth_threads(work):
+    if not may_thread(work):
         return Block(tuple(statements))
     return Block(
         tuple(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import prod
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store, block
-from intaglio.loop.lower_group import worth_threads
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Factor
 from intaglio.loop.recipes.contraction import best_plan
@@ -23,6 +22,7 @@ from intaglio.loop.recipes.tiles import Panels, Run, balanced, panels, rows_for
 from intaglio.loop.recipes.winograd_transforms import TRANSFORMS
 from intaglio.loop.recipes.winograd_weights import WinogradWeights
 from intaglio.loop.search import choose
+from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.ops.movement import flat_index
 from intaglio.shared.index import IndexLike, upper

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
-from intaglio.loop.lower_group import worth_threads
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.images import Window
 from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile, turn
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.loop.recipes.winograd_transforms import Matrix, Transform, transform_square, transposed
+from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
