@@ -1,7 +1,8 @@
 """`torch.compile(model, backend="intaglio")`: forward and backward as compiled C, through AOTAutograd.
 
 Both halves arrive as FX graphs of ATen operators. Each is compiled at its first call with given sizes;
-tensors go in and out without copies.
+tensors go in and out without copies. Parameters are inputs, or constants where `freeze` is given and no
+derivatives are taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._decomp import core_aten_decompositions
@@ -24,31 +26,39 @@ from intaglio.compiled import Compiled
 from intaglio.readers.torch.arrays import array_of, tensor_of
 from intaglio.readers.torch.fx import FxProgram, read_fx
 from intaglio.shared.errors import ArgumentError
+from intaglio.torch_frozen import FrozenPrograms, Run, static_inputs
 
 SETTINGS = ("threads", "opt_level", "toolchain", "opt", "accuracy")
 
 
 def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) -> Callable[..., Any]:
-    """The function `torch.compile` calls; `options` are those of `intaglio.compile_graph`.
+    """The function `torch.compile` calls; `options` are those of `intaglio.compile_graph`, and `freeze`:
+    parameters and buffers are constants where no derivatives are taken, as long as they do not change.
 
     Raises:
         ArgumentError: an option that does not exist.
         UnsupportedError: an operator, type or feature that is not supported.
     """
     given = {**options.pop("options", {}), **options}
+    freeze = given.pop("freeze", False)
+    if not isinstance(freeze, bool):
+        raise ArgumentError(f"torch.compile(backend='intaglio'): freeze is {freeze!r}, expected True or False")
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
         raise ArgumentError(
             f"torch.compile(backend='intaglio') has no option {', '.join(unknown)}",
-            hint=f"options are {', '.join(SETTINGS)}",
+            hint=f"options are freeze, {', '.join(SETTINGS)}",
         )
     settings = {"threads": torch.get_num_threads(), **given}
 
-    def forward(graph: GraphModule, inputs: Sequence[Any]) -> Any:
-        context = TracingContext.try_get()
-        known = context.fw_metadata if context is not None else None
+    def forward(graph: GraphModule, inputs: Sequence[Any], static: Sequence[int] = ()) -> Any:
+        known = _metadata()
         visible = known.num_forward_returns if known is not None else None
-        return make_boxed_func(CompiledFx(graph, inputs, settings, checked=True, visible=visible))
+        compiled = CompiledFx(graph, inputs, settings, checked=True, visible=visible, static=static)
+        return make_boxed_func(compiled)
+
+    def inference(graph: GraphModule, inputs: Sequence[Any]) -> Any:
+        return forward(graph, inputs, static_inputs(_metadata()) if freeze else ())
 
     def backward(graph: GraphModule, inputs: Sequence[Any]) -> Any:
         return make_boxed_func(CompiledFx(graph, inputs, settings, checked=False, visible=0))
@@ -56,6 +66,7 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
     lowered = aot_autograd(
         fw_compiler=forward,
         bw_compiler=backward,
+        inference_compiler=inference,
         decompositions=_decompositions(),
         partition_fn=min_cut_rematerialization_partition,
     )
@@ -65,7 +76,10 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
 
 
 class CompiledFx:
-    """An FX graph as C; a program for every set of sizes it is called with. Arguments as for `read_fx`."""
+    """An FX graph as C; a program for every set of sizes it is called with. Arguments as for `read_fx`.
+
+    `static` are the inputs that may be constants as long as they do not change.
+    """
 
     def __init__(
         self,
@@ -75,32 +89,80 @@ class CompiledFx:
         *,
         checked: bool,
         visible: int | None,
+        static: Sequence[int] = (),
     ) -> None:
         self.module = module
         self.settings = settings
-        self.checked, self.visible = checked, visible
-        self.programs: dict[tuple[Any, ...], tuple[FxProgram, Compiled | None]] = {}
-        if all(isinstance(x, torch.Tensor) and _is_static(x) for x in inputs):
+        self.checked, self.visible, self.static = checked, visible, static
+        self.varying = [k for k, x in enumerate(inputs) if not _is_static(x)]
+        self.programs: dict[tuple[Any, ...], Run] = {}
+        self.frozen: dict[tuple[Any, ...], FrozenPrograms] = {}
+        if not self.varying and not static:
             self._program(inputs)
 
-    def _program(self, arguments: Sequence[Any]) -> tuple[FxProgram, Compiled | None]:
-        key = tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in arguments)
+    def __call__(self, *arguments: Any) -> list[Any]:
+        if not self.static:
+            return self._program(arguments)(arguments)
+        key = self._key(arguments)
+        if key not in self.frozen:
+            self.frozen[key] = FrozenPrograms(
+                self.static, self._compiled, lambda arguments: self._program(arguments)(arguments)
+            )
+        return self.frozen[key](arguments)
+
+    def _key(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The sizes and numbers that the caller may choose."""
+        if not self.varying:
+            return ()
+        chosen = [arguments[k] for k in self.varying]
+        return tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in chosen)
+
+    def _program(self, arguments: Sequence[Any]) -> Run:
+        key = self._key(arguments)
         if key not in self.programs:
-            with unset_fake_temporarily():  # constants of the module are real tensors
-                program = read_fx(self.module, arguments, self.checked, self.visible)
-            compiled = compile_graph(program.graph, **self.settings) if program.graph.outputs else None
-            self.programs[key] = program, compiled
+            self.programs[key] = self._compiled(arguments)
         return self.programs[key]
 
-    def __call__(self, *arguments: Any) -> list[Any]:
-        program, compiled = self._program(arguments)
-        outputs: list[Any] = []
+    def _compiled(self, arguments: Sequence[Any], constants: Sequence[int] = ()) -> Run:
+        """A program for arguments of these sizes, in which some of them are constants."""
+        with unset_fake_temporarily():  # constants of the module are real tensors
+            program = read_fx(self.module, arguments, self.checked, self.visible, constants)
+            compiled = compile_graph(program.graph, **self.settings) if program.graph.outputs else None
         if compiled is not None:
+            _own_constants(compiled, [arguments[k] for k in constants])
+        return FxRun(program, compiled)
+
+
+class FxRun:
+    """A call of an FX graph's program: arguments as PyTorch gives them, results as it expects them."""
+
+    def __init__(self, program: FxProgram, compiled: Compiled | None) -> None:
+        self.program, self.compiled = program, compiled
+
+    def __call__(self, arguments: Sequence[Any]) -> list[Any]:
+        program = self.program
+        outputs: list[Any] = []
+        if self.compiled is not None:
             tensors = [k() if callable(k) else arguments[k] for k in program.taken]
-            outputs = compiled.run_arrays([array_of(tensor) for tensor in tensors])
+            outputs = self.compiled.run_arrays([array_of(tensor) for tensor in tensors])
             if program.checks:
                 _raise_for(outputs.pop(), program.checks)
         return [_result(kind, what, outputs, arguments) for kind, what in program.results]
+
+
+def _own_constants(compiled: Compiled, tensors: Sequence[torch.Tensor]) -> None:
+    """Constants that were taken over as they are become copies: a write to them must not be half seen."""
+    arrays = [array_of(tensor) for tensor in tensors]
+    for constant in compiled.program.constants:
+        data = constant.data
+        if data is not None and any(np.may_share_memory(data, array) for array in arrays):
+            constant.data = data.copy()
+
+
+def _metadata() -> Any:
+    """What AOTAutograd knows about the forward graph that is being compiled."""
+    context = TracingContext.try_get()
+    return context.fw_metadata if context is not None else None
 
 
 @functools.cache
@@ -132,5 +194,6 @@ def _result(kind: str, what: Any, outputs: Sequence[Any], arguments: Sequence[An
     return arguments[what] if kind == "argument" else what
 
 
-def _is_static(tensor: torch.Tensor) -> bool:
-    return all(isinstance(extent, int) for extent in tensor.shape)
+def _is_static(value: Any) -> bool:
+    """Whether an input is a tensor of one size."""
+    return isinstance(value, torch.Tensor) and all(isinstance(extent, int) for extent in value.shape)

@@ -53,13 +53,13 @@ def array_of(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
         raise UnsupportedError(
             f"a {tensor.layout} or quantised tensor is not supported", hint="make it dense"
         )
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise UnsupportedError(f"a tensor on {tensor.device} is not supported", hint="move it to the CPU")
-    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    plain = tensor if tensor.is_contiguous() else tensor.contiguous()
     if plain.dtype == torch.bfloat16:
-        return plain.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+        return plain.detach().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
     dtype_of_torch(plain.dtype)
-    array: np.ndarray[Any, Any] = plain.numpy()
+    array: np.ndarray[Any, Any] = plain.numpy(force=True)
     return array
 
 

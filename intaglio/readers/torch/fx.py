@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch.fx import GraphModule
 
 from intaglio.graph.ir import Graph, Value
-from intaglio.readers.torch.arrays import dtype_of_torch
+from intaglio.readers.torch.arrays import array_of, dtype_of_torch
 from intaglio.readers.torch.checks import IndexChecks
 from intaglio.readers.torch.importer import Importer
 from intaglio.shared.index import Index
@@ -36,12 +36,17 @@ class FxProgram:
 
 
 def read_fx(
-    module: GraphModule, arguments: Sequence[Any], checked: bool = True, visible: int | None = None
+    module: GraphModule,
+    arguments: Sequence[Any],
+    checked: bool = True,
+    visible: int | None = None,
+    constants: Collection[int] = (),
 ) -> FxProgram:
     """The graph of an FX module for arguments of these shapes, types and numbers.
 
     Args:
         visible: how many results, by default all, a user sees; they lie in memory as PyTorch's do.
+        constants: positions of tensors that are to be constants of the graph, with the values they have.
         checked: whether indices are to be checked, which a backward pass does not need to do again.
 
     Raises:
@@ -56,7 +61,11 @@ def read_fx(
     nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
     for k, (node, argument) in enumerate(zip(nodes, arguments, strict=True)):
         importer.sizes.update(_sizes(node.meta.get("val"), argument))
-        if isinstance(argument, torch.Tensor):
+        if k in constants:
+            value = graph.constant(array_of(argument), node.name)
+            placeholders[node.name] = value
+            position[value] = k
+        elif isinstance(argument, torch.Tensor):
             type_ = TensorType(dtype_of_torch(argument.dtype), tuple(int(e) for e in argument.shape))
             value = graph.input(type_, node.name)
             placeholders[node.name] = value
