@@ -42,7 +42,9 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
     given = {**options.pop("options", {}), **options}
     freeze = given.pop("freeze", False)
     if not isinstance(freeze, bool):
-        raise ArgumentError(f"torch.compile(backend='intaglio'): freeze is {freeze!r}, expected True or False")
+        raise ArgumentError(
+            f"torch.compile(backend='intaglio'): freeze is {freeze!r}, expected True or False"
+        )
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
         raise ArgumentError(
