@@ -23,8 +23,12 @@ HERE = Path(__file__).parent
 INFERENCE = ("minilm", "vit-tiny", "mobilenet-v2", "resnet-18")
 TRAINING = ("train-gpt2", "train-resnet-18")
 TRAINS = ("intaglio", "backend", "eager", "inductor")
-PEERS = (*TRAINS, "onnxruntime", "openvino")
-NAMES = {"backend": 'torch.compile(backend="intaglio")', "inductor": "torch.compile (inductor)"}
+PEERS = ("intaglio", "frozen", "backend", "eager", "inductor", "onnxruntime", "openvino")
+NAMES = {
+    "frozen": 'torch.compile(backend="intaglio"), freeze',
+    "backend": 'torch.compile(backend="intaglio")',
+    "inductor": "torch.compile (inductor)",
+}
 REFERENCE = "eager"
 TOLERANCE = 1e-3
 LONGEST = 900.0

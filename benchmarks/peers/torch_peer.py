@@ -24,7 +24,7 @@ from intaglio.view.peer import RUNTIMES
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness import serve
 
-BACKENDS = {"inductor": "inductor", "backend": "intaglio"}
+BACKENDS = {"inductor": "inductor", "backend": "intaglio", "frozen": "intaglio"}
 FIRST_STEPS = 4
 """Training steps whose losses are compared."""
 
@@ -59,7 +59,8 @@ def _in_torch(peer: str, model: torch.nn.Module, x: torch.Tensor) -> Run:
         import torch._inductor.config as settings
 
         settings.freezing = True
-    forward = torch.compile(model, backend=BACKENDS[peer]) if peer in BACKENDS else model
+    options = {"freeze": True} if peer == "frozen" else None
+    forward = torch.compile(model, backend=BACKENDS[peer], options=options) if peer in BACKENDS else model
 
     def run() -> Any:
         with torch.no_grad():
