@@ -24,9 +24,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from intaglio.compile import compile_graph
 from intaglio.compiled import Compiled
 from intaglio.readers.torch.arrays import array_of, tensor_of
+from intaglio.readers.torch.frozen import FrozenPrograms, Run, static_inputs
 from intaglio.readers.torch.fx import FxProgram, read_fx
 from intaglio.shared.errors import ArgumentError
-from intaglio.torch_frozen import FrozenPrograms, Run, static_inputs
 
 SETTINGS = ("threads", "opt_level", "toolchain", "opt", "accuracy")
 

@@ -14,7 +14,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import intaglio  # noqa: E402
-from intaglio import torch_backend, torch_frozen  # noqa: E402
+from intaglio import torch_backend  # noqa: E402
+from intaglio.readers.torch import frozen as frozen_programs  # noqa: E402
 
 nn = torch.nn
 OPTIONS = {"opt": "fast-compile", "threads": 1, "freeze": True}
@@ -174,7 +175,7 @@ def test_a_snapshot_fits_the_same_tensors_seen_in_the_same_way() -> None:
     views = (lambda t: t.t(), lambda t: t[:2], lambda t: t.view(torch.int32), lambda t: t.view(8, 2))
     for view in views:
         tensor = torch.randn(4, 4)
-        snapshot = torch_frozen.Snapshot((tensor,))
+        snapshot = frozen_programs.Snapshot((tensor,))
         assert snapshot.fits((tensor,))
         assert snapshot.holds()
         tensor.data = view(tensor.data)
@@ -184,7 +185,7 @@ def test_a_snapshot_fits_the_same_tensors_seen_in_the_same_way() -> None:
 
 def test_memory_of_a_snapshot_is_not_given_to_others() -> None:
     parameter = nn.Parameter(torch.randn(64, 64))
-    snapshot, address = torch_frozen.Snapshot((parameter,)), parameter.data_ptr()
+    snapshot, address = frozen_programs.Snapshot((parameter,)), parameter.data_ptr()
     parameter.data = torch.randn(64, 64)
     assert not snapshot.holds()
     assert address not in [torch.randn(64, 64).data_ptr() for _ in range(20)]
@@ -299,11 +300,11 @@ def test_parameters_that_change_all_the_time_become_inputs(built: list[Any]) -> 
     call = frozen(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for _ in range(torch_frozen.CHANGES + 4):
+        for _ in range(frozen_programs.CHANGES + 4):
             module.requires_grad_(False).weight.add_(1)
             same(call, module, x)
     assert len([w for w in caught if "parameters changed 9 times" in str(w.message)]) == 1
-    assert len(built) == torch_frozen.CHANGES + 2
+    assert len(built) == frozen_programs.CHANGES + 2
     assert len(built[-1].graph.inputs) == 3
 
 
@@ -321,7 +322,7 @@ def test_parameters_made_in_inference_mode_are_inputs(built: list[Any]) -> None:
 
 def test_programs_of_modules_that_are_gone_go_too(built: list[Any]) -> None:
     gc.collect()
-    x, before = torch.randn(2, 4), len(torch_frozen._snapshots)
+    x, before = torch.randn(2, 4), len(frozen_programs._snapshots)
     for _ in range(3):
         module = nn.Linear(4, 4)
         same(frozen(module), module, x)
@@ -331,7 +332,7 @@ def test_programs_of_modules_that_are_gone_go_too(built: list[Any]) -> None:
     same(frozen(module), module, x)
     gc.collect()
     assert len(built) == 4
-    assert len(torch_frozen._snapshots) == before + 1
+    assert len(frozen_programs._snapshots) == before + 1
 
 
 def test_freeze_is_true_or_false() -> None:
