@@ -33,6 +33,7 @@ from intaglio.loop.search import Records, load_records
 from intaglio.loop.share import share_kernels
 from intaglio.loop.spec import verify as verify_program
 from intaglio.loop.text import print_program
+from intaglio.loop.threads import settle_threads
 from intaglio.native.emit import emit_program
 from intaglio.native.targets import find_target
 from intaglio.native.toolchain import buildable
@@ -144,6 +145,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
         accuracy=settings.accuracy,
         plain=kernel_names(settings.schedules),
     )
+    settle_threads(program)
     program = share_kernels(schedule_program(program, settings.schedules))
     seconds["Lower"] = time.perf_counter() - started
     for decision in decisions:

@@ -29,7 +29,6 @@ from intaglio.loop.names import identifier, unique_name
 from intaglio.loop.places import buffers_of
 from intaglio.loop.pooled import find_pooled
 from intaglio.loop.recipes.anchor import Accuracy
-from intaglio.loop.threads import settle_threads
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
 from intaglio.shared.errors import UnsupportedError
@@ -322,7 +321,6 @@ def lower(
     read = {b for body in program.phases.values() for statement in body for b in touched(statement)}
     unread = lowering.unread - read
     program.constants = [buffer for buffer in program.constants if buffer not in unread]
-    settle_threads(program)
     return program, lowering.decisions
 
 
