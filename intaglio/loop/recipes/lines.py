@@ -248,7 +248,7 @@ class LineTiles:
         line = tuple(p * k + a for p, k, a in zip(made.outer, self.pooled, spot, strict=False))
         fixed = dict(zip(axes, line, strict=False)) | {"n": made.image}
 
-        def add(outer: Place, c: IndexLike, r: int, first: int, count: int) -> list[Stmt]:
+        def add(outer: Place, c: IndexLike, r: IndexLike, first: int, count: int) -> list[Stmt]:
             def one(i: IndexLike, j: IndexLike, lane: IndexLike) -> list[Stmt]:
                 place = made.start + first + i
                 env = fixed | {"o": made.first + (j * panel.lanes + lane), axes[-1]: place, "c": c}
@@ -265,9 +265,18 @@ class LineTiles:
                     found += add(outer, c, r, inside[0], len(inside))
             return found
 
-        return over_taps(
-            names, self.geometry.windows, line, lambda outer: loop(names["c"], self.ins, partial(taps, outer))
-        )
+        def over_last(outer: Place) -> list[Stmt]:
+            if not piece.whole or self.geometry.groups > 1:
+                return loop(names["c"], self.ins, partial(taps, outer))
+            # Neighbouring taps read the same elements. Channels between them keep compilers from holding
+            # these in registers that accumulators need.
+            return loop(
+                names[TAPS[len(outer)]],
+                w.kernel,
+                lambda r: loop(names["c"], self.ins, lambda c: add(outer, c, r, 0, piece.size)),
+            )
+
+        return over_taps(names, self.geometry.windows, line, over_last)
 
     def term(self, env: Env, taps: Place) -> Expr:
         """One product."""
