@@ -82,10 +82,15 @@ def rows_for(vectors: int, target: Target) -> int:
     return max(1, min(spare // vectors, 28 // vectors if target.registers > 16 else 12 // vectors))
 
 
-def tile_cycles(rows: int, vectors: int, target: Target) -> float:
-    """Cycles of one step of the reduction: products, loads, or the latency of too few accumulators."""
-    products, loads = rows * vectors / target.fma_per_cycle, (rows + vectors) / target.loads_per_cycle
-    return max(products, loads, target.fma_latency)
+def tile_cycles(rows: int, vectors: int, target: Target, whole: bool = True) -> float:
+    """Cycles of one step of the reduction: products, loads, or the latency of too few accumulators.
+
+    Machines that take one whole vector per cycle take two shorter ones.
+    """
+    fmas, reads = target.fma_per_cycle, target.loads_per_cycle
+    if not whole:
+        fmas, reads = max(fmas, min(2, 2 * fmas)), max(reads, min(2, 2 * reads))
+    return max(rows * vectors / fmas, (rows + vectors) / reads, target.fma_latency)
 
 
 def best_tile(
@@ -113,7 +118,7 @@ def best_tile(
         for panel in panels(columns, vectors, lanes):
             for run in balanced(many, most):
                 assert isinstance(run.count, int)
-                step = tile_cycles(run.size, panel.vectors, target)
+                step = tile_cycles(run.size, panel.vectors, target, panel.lanes == lanes)
                 if room is not None:
                     step += ROW_LOAD * run.size + VECTOR_LOAD * panel.vectors
                     step *= CROWDED if run.size > room else 1
