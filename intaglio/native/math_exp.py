@@ -157,22 +157,17 @@ static inline float sigmoid_f32(float x) {
     "tanh_f32": Helper(
         """/* hyperbolic tangent; error below 2 ULP */
 static inline float tanh_f32(float x) {
-    float a = fabsf(x) > 10.0f ? 10.0f : fabsf(x), s = x * x;
-    float n = a * 2.8853901f + 12582912.0f; /* its low bits are the integer nearest to 2 a / ln(2) */
-    float r = a - (n - 12582912.0f) * 0.34657359f;
-    float p = 0.088412374f;
-    p = p * r + 0.2678015f;
-    p = p * r + 0.66669434f;
-    p = p * r + 1.3333216f;
-    p = p * r + 1.9999998f;
-    p = p * r + 2.0f;
+    float a = fabsf(x) > 10.0f ? 10.0f : fabsf(x);
+    float near = 12582912.0f - a * 2.8853901f; /* low bits: n, the integer nearest to -2 a / ln(2) */
+    float r = -a - (near - 12582912.0f) * 0.34657359f;
+    float p = 0.044474367f;
+    p = p * r + 0.13385798f;
+    p = p * r + 0.33333483f;
+    p = p * r + 0.6666619f;
     p = p * r + 1.0f;
-    float e = bits_u32_f32(bits_f32_u32(p) + (bits_f32_u32(n) << 23)); /* e^(2 a) */
-    float q = 0.01630364f;
-    q = q * s - 0.05260253f;
-    q = q * s + 0.13319665f;
-    q = q * s - 0.33332902f;
-    return copysignf(a > 0.55f ? 1.0f - 2.0f / (e + 1.0f) : a * (q * s) + a, x);
+    float q = p * (r * r) + r; /* (e^(2 r) - 1) / 2 */
+    float half = bits_u32_f32((bits_f32_u32(near) << 23) + 0x3f000000u), power = half + half; /* 2^n */
+    return copysignf(((0.5f - half) - q * power) / ((0.5f + half) + q * power), x);
 }""",
         _BITS,
         ("math.h",),
