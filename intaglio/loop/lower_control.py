@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from intaglio.graph.ir import Graph, Node, Value
-from intaglio.loop.ir import Block, For, If, Slice, Stmt, While
+from intaglio.loop.ir import Block, Buffer, For, If, Slice, Stmt, While
 from intaglio.loop.lower_sizes import lower_prefix
 from intaglio.loop.places import origin
 from intaglio.ops.expr import Read
@@ -27,19 +28,22 @@ def flatten(statements: dict[str, list[Stmt]]) -> list[Stmt]:
 
 
 def body_statements(
-    lowering: Lowering, body: Graph, places: Sequence[Slice], targets: Sequence[Slice], carries: int = 0
+    lowering: Lowering,
+    body: Graph,
+    places: Sequence[Slice],
+    ends: Sequence[tuple[Value, Slice]],
+    updates: Sequence[tuple[Value, Value]] = (),
 ) -> list[Stmt]:
     """The driver statements of one run of a body.
 
-    Its inputs live in `places`; the first `carries` results overwrite the inputs at the same positions,
-    the others go to `targets`.
+    Its inputs live in `places`, results go where `ends` says; the new values of `updates` overwrite inputs.
     """
     bind(lowering, body, places)
-    updates = list(zip(body.inputs, body.outputs[:carries], strict=False))
-    run = Graph(body.name, body.inputs, [], body.constants, body.nodes, body.outputs[carries:], [], updates)
+    results = [value for value, _ in ends]
+    run = Graph(body.name, body.inputs, [], body.constants, body.nodes, results, [], list(updates))
     outputs: dict[Value, Slice] = {}
     again = []
-    for value, target in zip(run.outputs, targets, strict=True):
+    for value, target in ends:
         if value in outputs:
             again.append((value, target))
         else:
@@ -49,24 +53,92 @@ def body_statements(
 
 
 def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
-    """`for t: carry, y[t] = body(carry, x[t], constants)`; the carry is updated where it lives."""
+    """`for t: carry, y[t] = body(carry, x[t], constants)`.
+
+    A carry is updated where it lives; one that is kept for all steps lives in an array of them all.
+    """
     body: Graph = node.attrs["body"]
     carries, streams = node.attrs["n_carry"], node.attrs["n_xs"]
     operands = [lowering.place(v) for v in node.inputs]
-    finals = [lowering.place(v) for v in node.outputs[:carries]]
-    stacked = [lowering.place(v) for v in node.outputs[carries:]]
     length = node.inputs[carries].shape[0] if streams else node.attrs["length"]
     time = variable(lowering.unique("t"), length)
     at: IndexLike = length - 1 - time if node.attrs.get("reverse") else time
+    histories = {k: found for k in range(carries) if (found := keep_history(lowering, node, k, length))}
+    finals = [lowering.place(v) for v in node.outputs[:carries]]
+    stacked = [lowering.place(v) for v in node.outputs[carries:]]
+    starts = [histories[k].start if k in histories else final for k, final in enumerate(finals)]
     statements = [
-        lowering.copy(v, source, final)
-        for v, source, final in zip(node.inputs, operands, finals, strict=False)
+        lowering.copy(v, source, start)
+        for v, source, start in zip(node.inputs, operands, starts, strict=False)
     ]
+    befores = [histories[k].before(at) if k in histories else final for k, final in enumerate(finals)]
     slices = [row(operands[carries + k], node.inputs[carries + k], at) for k in range(streams)]
-    targets = [row(place, v, at) for place, v in zip(stacked, node.outputs[carries:], strict=True)]
-    places = [*finals, *slices, *operands[carries + streams :]]
-    inner = body_statements(lowering, body, places, targets, carries)
+    places = [*befores, *slices, *operands[carries + streams :]]
+    ends = [(body.outputs[k], history.after(at)) for k, history in histories.items()]
+    ends += [
+        (body.outputs[j], row(stacked[j - carries], node.outputs[j], at))
+        for j in range(carries, len(body.outputs))
+        if not any(j in history.stacked for history in histories.values())
+    ]
+    pairs = zip(body.inputs, body.outputs[:carries], strict=False)
+    updates = [pair for k, pair in enumerate(pairs) if k not in histories]
+    inner = body_statements(lowering, body, places, ends, updates)
     return [*statements, For(time.terms[0][0], length, Block(tuple(inner)))]  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class History:
+    """The values of a carry at all steps, and at the start (`reverse`: at the end of the array).
+
+    `stacked` are the results of the body that are these values, before or after each step.
+    """
+
+    rows: Buffer
+    length: IndexLike
+    size: IndexLike
+    reverse: bool
+    stacked: frozenset[int]
+
+    def row(self, number: IndexLike) -> Slice:
+        return Slice(self.rows, number * self.size)
+
+    def before(self, at: IndexLike) -> Slice:
+        """The carry that the step at a place of the stacked arrays begins with."""
+        return self.row(at + 1 if self.reverse else at)
+
+    def after(self, at: IndexLike) -> Slice:
+        """The carry that it ends with."""
+        return self.row(at if self.reverse else at + 1)
+
+    @property
+    def start(self) -> Slice:
+        return self.row(self.length if self.reverse else 0)
+
+    @property
+    def final(self) -> Slice:
+        return self.row(0 if self.reverse else self.length)
+
+
+def keep_history(lowering: Lowering, node: Node, k: int, length: IndexLike) -> History | None:
+    """The history of carry `k`, where the loop stacks its values and nothing else decides where they lie."""
+    body: Graph = node.attrs["body"]
+    carries = node.attrs["n_carry"]
+    before, after = body.inputs[k], body.outputs[k]
+    stacked = frozenset(j for j in range(carries, len(body.outputs)) if body.outputs[j] in (before, after))
+    held = [node.outputs[k], *(node.outputs[j] for j in stacked)]
+    alone = after.source == "node" and body.outputs[:carries].count(after) == 1
+    if not stacked or not alone or any(v in lowering.places or v in lowering.layouts for v in held):
+        return None
+    shape = (length + 1, *before.shape)
+    rows = Buffer(lowering.unique(node.outputs[k].name), before.dtype, shape, "scratch")
+    lowering.program.scratch.append(rows)
+    reverse = bool(node.attrs.get("reverse"))
+    history = History(rows, length, product(before.shape), reverse, stacked)
+    lowering.places[node.outputs[k]] = history.final
+    for j in stacked:
+        first = history.before(0) if body.outputs[j] is before else history.after(0)
+        lowering.places[node.outputs[j]] = first
+    return history
 
 
 def row(place: Slice, value: Value, at: IndexLike) -> Slice:
@@ -81,7 +153,8 @@ def lower_cond(lowering: Lowering, node: Node) -> list[Stmt]:
     branches = []
     for name in ("then", "orelse"):
         body: Graph = node.attrs[name]
-        branches.append(Block(tuple(body_statements(lowering, body, operands, targets))))
+        ends = list(zip(body.outputs, targets, strict=True))
+        branches.append(Block(tuple(body_statements(lowering, body, operands, ends))))
     condition = Read(predicate.buffer, origin(predicate), predicate.buffer.dtype)
     return [If(condition, branches[0], branches[1])]
 
@@ -99,8 +172,9 @@ def lower_while(lowering: Lowering, node: Node) -> list[Stmt]:
         for v, source, final in zip(node.inputs, operands, finals, strict=False)
     ]
     places = [*finals, *operands[carries:]]
-    check = body_statements(lowering, test, places, [flag])
-    inner = body_statements(lowering, body, places, [], carries)
+    check = body_statements(lowering, test, places, [(test.outputs[0], flag)])
+    updates = list(zip(body.inputs, body.outputs, strict=False))
+    inner = body_statements(lowering, body, places, [], updates)
     condition = Read(flag.buffer, origin(flag), flag.buffer.dtype)
     return [*start, *check, While(condition, Block((*inner, *check)))]
 
