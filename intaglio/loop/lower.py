@@ -7,7 +7,7 @@ copied at the end of the call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from intaglio.graph.ir import Graph, Node, Value
@@ -26,9 +26,10 @@ from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.memory import touched
 from intaglio.loop.names import identifier, unique_name
-from intaglio.loop.places import buffers_of
+from intaglio.loop.places import buffers_of, stored_in
 from intaglio.loop.pooled import find_pooled
-from intaglio.loop.recipes.anchor import Accuracy
+from intaglio.loop.recipes.anchor import Accuracy, Nest
+from intaglio.loop.repeats import Repeats
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Read
 from intaglio.shared.errors import UnsupportedError
@@ -56,6 +57,7 @@ class Lowering:
     places: dict[Value, Slice] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     unread: set[Buffer] = field(default_factory=set)
+    loop: Repeats | None = None
 
     def unique(self, wanted: str) -> str:
         return unique_name(wanted, self.names)
@@ -169,14 +171,12 @@ class Lowering:
         if all(0 in value.shape for value in stored):
             return []
         lowering = GroupLowering(group, fusion, self.place, stored, layouts=self.layouts)
-        notes: tuple[str, ...] = ()
-        extra: tuple[Buffer, ...] = ()
         if group.kind == "anchor":
             plain = unique_name(kernel_name(group), set(self.names)) in self.plain
-            body, notes, extra = lower_anchor(lowering, self.target, self.accuracy, plain)
+            nest = lower_anchor(lowering, self.target, self.accuracy, plain, self.loop)
         else:
-            body = tidy(lower_rows(lowering, self.target))
-        return [self.finish_kernel((group,), lowering, body, notes, extra)]
+            nest = Nest(tidy(lower_rows(lowering, self.target)))
+        return [self.finish_kernel((group,), lowering, nest)]
 
     def several(self, made: Chain | Pooled, fusion: Fusion) -> list[Stmt]:
         """The statements that run groups as one kernel, or as one each where a recipe does not fit."""
@@ -193,37 +193,42 @@ class Lowering:
                 nest = ChainLowering(made, lowerings, self.target, self.accuracy).lower()
         except UnsupportedError:
             return [s for group in groups for s in self.group(group, fusion)]
-        return [self.finish_kernel(groups, first, nest.body, nest.notes, nest.scratch)]
+        return [self.finish_kernel(groups, first, nest)]
 
-    def finish_kernel(
-        self,
-        groups: Sequence[Group],
-        lowering: GroupLowering,
-        body: Block,
-        notes: tuple[str, ...],
-        extra: tuple[Buffer, ...],
-    ) -> Call:
+    def finish_kernel(self, groups: Sequence[Group], lowering: GroupLowering, nest: Nest) -> Call:
         """Make the kernel of a nest, with what is printed above it."""
-        used = buffers_of(body)
+        scratch = tuple(b for b in nest.scratch if b.data is None)
+        own = {buffer: self.own(buffer) for buffer in nest.scratch}
+        used = buffers_of(nest.body) | buffers_of(nest.first)
         self.unread |= {at.buffer for param, at in lowering.params.values() if param not in used}
-        pairs = [pair for pair in lowering.params.values() if pair[0] in used]
-        written = {id(b) for b in lowering.written}
-        pairs.sort(key=lambda pair: id(pair[0]) in written)
-        scratch = tuple(b for b in extra if b.data is None)
-        args = [*(slice_ for _, slice_ in pairs), *map(self.own, extra)]
-        params = (*(buffer for buffer, _ in pairs), *extra)
-        moved = sum((upper(b.size) or 0) * b.dtype.size for b in params if b not in scratch)
+        name = "_".join(map(kernel_name, groups))
+        args = arguments(lowering, own, nest.body)
+        moved = sum((upper(b.size) or 0) * b.dtype.size for b in args if b not in scratch)
+        made = stored_in(nest.body)
         kernel = Kernel(
-            self.unique("_".join(map(kernel_name, groups))),
-            params,
-            (*lowering.written, *scratch),
-            body,
+            self.unique(name),
+            tuple(args),
+            (*lowering.written, *(b for b in scratch if b in made)),
+            nest.body,
             tuple(line for group in groups for line in describe(group)),
             flops=sum(total_work(group) or 0 for group in groups),
             bytes=moved,
-            schedule=notes,
+            schedule=nest.notes,
         )
-        return self.call(kernel, tuple(args))
+        if nest.first:
+            self.before_loop(f"{name}_pack", arguments(lowering, own, nest.first), nest.first)
+        return self.call(kernel, tuple(args.values()))
+
+    def before_loop(self, name: str, args: dict[Buffer, Slice], body: Block) -> None:
+        """Let a nest run once before the loop of the driver that is being lowered."""
+        assert self.loop is not None
+        written = stored_in(body)
+        made = tuple(buffer for buffer in args if buffer in written)
+        shown = ", ".join(f"{buffer.name}: {buffer.dtype}{list(buffer.shape)}" for buffer in made)
+        doc = f"pack what stays the same in the loop into {shown}"
+        moved = sum((upper(b.size) or 0) * b.dtype.size for b in args)
+        kernel = Kernel(self.unique(name), tuple(args), made, body, (doc,), bytes=moved)
+        self.loop.before.append(self.call(kernel, tuple(args.values())))
 
     def own(self, buffer: Buffer) -> Slice:
         """An array of the program for one that a recipe asks for; packed weights move into it."""
@@ -236,6 +241,14 @@ class Lowering:
             self.program.constants.append(made)
             buffer.role, buffer.data = "local", None
         return Slice(made)
+
+
+def arguments(lowering: GroupLowering, own: Mapping[Buffer, Slice], body: Block) -> dict[Buffer, Slice]:
+    """The parameters of a kernel and what the driver hands to it: arrays that are read, arrays that are
+    written, then those of its own."""
+    used = buffers_of(body)
+    pairs = sorted(lowering.params.values(), key=lambda pair: pair[0] in lowering.written)
+    return {buffer: place for buffer, place in (*pairs, *own.items()) if buffer in used}
 
 
 def kernel_name(group: Group) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access, recipes
@@ -18,7 +19,8 @@ from intaglio.loop.lower_group import (
     small_loops,
     total_work,
 )
-from intaglio.loop.recipes.anchor import Accuracy, Anchor
+from intaglio.loop.recipes.anchor import Accuracy, Anchor, Nest
+from intaglio.loop.repeats import Repeats
 from intaglio.loop.threads import may_thread
 from intaglio.loop.transform import tidy
 from intaglio.ops.expr import Expr, Read
@@ -27,18 +29,25 @@ from intaglio.shared.target import Target
 
 
 def lower_anchor(
-    lowering: GroupLowering, target: Target, accuracy: Accuracy, plain: bool = False
-) -> tuple[Block, tuple[str, ...], tuple[Buffer, ...]]:
-    """The nest of an anchor group, how it was scheduled, and the scratch arrays it asks for.
+    lowering: GroupLowering,
+    target: Target,
+    accuracy: Accuracy,
+    plain: bool = False,
+    loop: Repeats | None = None,
+) -> Nest:
+    """The nest of an anchor group, in a loop of the driver if one is given.
 
     A `plain` one is what a schedule starts from: no recipe is asked.
     """
     anchor = lowering.group.anchor
     assert anchor is not None
-    nest = None if plain else recipes.lower_anchor(describe_anchor(lowering, anchor, accuracy), target)
-    if nest is not None:
-        return nest.body, nest.notes, nest.scratch
-    return tidy(_plain_nest(lowering, anchor)), ("plain nest",), ()
+    described = describe_anchor(lowering, anchor, accuracy)
+    if loop is not None:
+        described = replace(
+            described, runs=loop.runs, fixed=lambda buffer: lowering.slice_of(buffer) in loop.fixed
+        )
+    nest = None if plain else recipes.lower_anchor(described, target)
+    return nest or Nest(tidy(_plain_nest(lowering, anchor)), ("plain nest",))
 
 
 def describe_anchor(lowering: GroupLowering, anchor: Node, accuracy: Accuracy) -> Anchor:

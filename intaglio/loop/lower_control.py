@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop.ir import Block, Buffer, For, If, Slice, Stmt, While
 from intaglio.loop.lower_sizes import lower_prefix
 from intaglio.loop.places import origin
+from intaglio.loop.repeats import Repeats
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, variable
 
@@ -82,8 +84,21 @@ def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
     ]
     pairs = zip(body.inputs, body.outputs[:carries], strict=False)
     updates = [pair for k, pair in enumerate(pairs) if k not in histories]
-    inner = body_statements(lowering, body, places, ends, updates)
+    loop = Repeats.of(length, operands[carries + streams :], [*befores, *(place for _, place in ends)])
+    with repeating(lowering, loop, statements):
+        inner = body_statements(lowering, body, places, ends, updates)
     return [*statements, For(time.terms[0][0], length, Block(tuple(inner)))]  # type: ignore[arg-type]
+
+
+@contextmanager
+def repeating(lowering: Lowering, loop: Repeats | None, before: list[Stmt]) -> Iterator[None]:
+    """Lower the body of a loop; what its kernels want to be done once goes `before` it. None is for a body
+    that may not run at all."""
+    outer, lowering.loop = lowering.loop, loop
+    yield
+    lowering.loop = outer
+    if loop is not None:
+        before += loop.leave(outer)
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,8 @@ def lower_cond(lowering: Lowering, node: Node) -> list[Stmt]:
     for name in ("then", "orelse"):
         body: Graph = node.attrs[name]
         ends = list(zip(body.outputs, targets, strict=True))
-        branches.append(Block(tuple(body_statements(lowering, body, operands, ends))))
+        with repeating(lowering, None, []):
+            branches.append(Block(tuple(body_statements(lowering, body, operands, ends))))
     condition = Read(predicate.buffer, origin(predicate), predicate.buffer.dtype)
     return [If(condition, branches[0], branches[1])]
 
@@ -172,9 +188,10 @@ def lower_while(lowering: Lowering, node: Node) -> list[Stmt]:
         for v, source, final in zip(node.inputs, operands, finals, strict=False)
     ]
     places = [*finals, *operands[carries:]]
-    check = body_statements(lowering, test, places, [(test.outputs[0], flag)])
     updates = list(zip(body.inputs, body.outputs, strict=False))
-    inner = body_statements(lowering, body, places, [], updates)
+    with repeating(lowering, Repeats.of(None, operands[carries:], finals), start):
+        check = body_statements(lowering, test, places, [(test.outputs[0], flag)])
+        inner = body_statements(lowering, body, places, [], updates)
     condition = Read(flag.buffer, origin(flag), flag.buffer.dtype)
     return [*start, *check, While(condition, Block((*inner, *check)))]
 

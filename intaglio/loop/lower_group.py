@@ -103,6 +103,10 @@ class GroupLowering:
             self.params[key] = (Buffer(name, value.dtype, shape, "local"), at)
         return self.params[key][0]
 
+    def slice_of(self, param: Buffer) -> Slice | None:
+        """What the driver hands to the kernel for a parameter."""
+        return next((place for buffer, place in self.params.values() if buffer is param), None)
+
     def at(self, value: Value, index: Place) -> tuple[Buffer, Place]:
         """The array of a stored value and where the element at `index` lies in it."""
         if value in self.kept:

@@ -270,12 +270,15 @@ def statement_reads(statement: Stmt) -> Iterator[Read]:
         yield from reads(statement.condition)
 
 
+def stored_in(body: Block) -> set[Buffer]:
+    """Every array a body writes."""
+    return {statement.buffer for statement in walk(body) if isinstance(statement, (Store, Reduce))}
+
+
 def buffers_of(body: Block) -> set[Buffer]:
     """Every array a body reads or writes."""
-    found: set[Buffer] = set()
+    found = stored_in(body)
     for statement in walk(body):
-        if isinstance(statement, (Store, Reduce)):
-            found.add(statement.buffer)
         found |= {read.source for read in statement_reads(statement) if isinstance(read.source, Buffer)}
     return found
 

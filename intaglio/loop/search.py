@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from intaglio.loop.recipes.anchor import Anchor, Nest
+from intaglio.loop.recipes.anchor import Anchor, Nest, Operand
 from intaglio.shared.errors import ArgumentError
 from intaglio.shared.target import Target
 
@@ -99,11 +99,18 @@ def choose(anchor: Anchor, target: Target, plans: Callable[[int], Iterable[P]]) 
 def describe(anchor: Anchor, target: Target) -> str:
     """The key of a choice: vector bytes and registers, operator with its attributes, types."""
     attrs = ",".join(f"{name}={value}".replace(" ", "") for name, value in sorted(anchor.attrs.items()))
-    types = [f"{x.type}{'' if x.data is None else ' constant'}" for x in anchor.operands]
+    types = [f"{x.type}{_constancy(anchor, x)}" for x in anchor.operands]
     machine = f"{target.name}/{target.vector_bytes}x{target.registers}"
     key = f"{machine} {anchor.op}({attrs}) {', '.join(types)} -> {anchor.result}"
     pooling = anchor.pooling
     return key if pooling is None else f"{key} {pooling.combine} of {'x'.join(map(str, pooling.kernel))}"
+
+
+def _constancy(anchor: Anchor, operand: Operand) -> str:
+    """Whether an operand is known when compiling, or the same in all steps of a loop."""
+    if operand.data is not None:
+        return " constant"
+    return " repeated" if anchor.runs_with(operand[(0,) * operand.type.rank]) > 1 else ""
 
 
 def load_records(path: str | Path) -> Records:

@@ -71,7 +71,8 @@ class Anchor:
     epilogue; it may give several stores. An extreme whose place is wanted too has `finish_at(index, value,
     place)` besides. A reduction over sliding windows has the attributes of the windows
     (those of `unfold`), and what they slide over as its operand. With `pooling` only windows of the results
-    are stored, by its `finish`. `taken` are names that local buffers and variables must not have.
+    are stored, by its `finish`. A kernel in a loop of the driver runs `runs` times, with the same content in
+    the arrays that are `fixed`. `taken` are names that local buffers and variables must not have.
     """
 
     op: str
@@ -84,6 +85,14 @@ class Anchor:
     windows: Mapping[str, Any] | None = None
     finish_at: Callable[[Place, Expr, Expr], list[Stmt]] | None = None
     pooling: Pooling | None = None
+    runs: int = 1
+    fixed: Callable[[Buffer], bool] = lambda buffer: False
+
+    def runs_with(self, value: Expr) -> int:
+        """Runs of the kernel in which a value that depends on operands alone stays the same."""
+        sources = (read.source for read in places.reads(value))
+        same = all(isinstance(source, Buffer) and self.fixed(source) for source in sources)
+        return self.runs if same else 1
 
     @property
     def combine(self) -> Combine:
@@ -131,8 +140,10 @@ class Anchor:
 class Nest:
     """A kernel's body. `scratch` are heap buffers it wants as further parameters: from the arena (role
     `scratch`), or with content of their own (role `constant`), as constant operands have that were packed
-    when compiling. `notes` say in the field's words how it was made."""
+    when compiling. `first` prepares, once before a loop of the driver, what stays the same in it. `notes` say in
+    the field's words how it was made."""
 
     body: Block
     notes: tuple[str, ...] = ()
     scratch: tuple[Buffer, ...] = field(default=())
+    first: Block = field(default=Block())

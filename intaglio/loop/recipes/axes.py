@@ -236,6 +236,11 @@ class Contraction:
         """One probing variable per axis; axes of extent 1 are 0."""
         return {a: 0 if e == 1 else variable(f"axis_{a}", e) for a, e in self.extents.items()}
 
+    @cached_property
+    def repeats(self) -> int:
+        """Runs of the kernel that see the same right operand."""
+        return self.anchor.runs_with(self.right.at(self.variables))
+
     @property
     def fixed(self) -> Env:
         """The values of the axes that have no loop."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
+from intaglio.loop.ir import Alloc, Block, Buffer, Stmt, Store
 from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Dim, Env, count
@@ -103,6 +103,7 @@ class BlockedColumns(ColumnTiles):
         return (
             self.packed
             and self.contraction.right.data is None
+            and not self.packs_once
             and not self.inner_panels
             and width * self.block[1] <= STACK_BYTES
             and len(self.pack_outer) == len(self.outer)
@@ -155,8 +156,9 @@ class BlockedColumns(ColumnTiles):
         work = upper(product(tuple(self.contraction.extents.values())))
         work = None if work is None else 2 * work
         independent = {names["r0"], names["i0"], names["j0"], *(names.axis(d.names) for d in self.outer)}
+        once, before = (before, []) if self.packs_once else ([], before)
         body = parallel([*before, *main], work, independent)
-        return Nest(body, self.notes(), tuple(scratch))
+        return Nest(body, self.notes(), tuple(scratch), Block(tuple(once)))
 
     def notes(self) -> tuple[str, ...]:
         rows, vectors = self.tile
@@ -167,9 +169,8 @@ class BlockedColumns(ColumnTiles):
         if self.is_deep:
             found.append(f"{self.depth.names} in blocks of {self.block[1]}, with partial sums")
         if self.packed:
-            when = " when compiling" if self.contraction.right.data is not None else ""
-            where = ", each before it is read" if self.packs_near else ""
-            found.append(f"pack the operand with {self.column.names} into panels{when}{where}")
+            when = ", each before it is read" if self.packs_near else self.packing_time
+            found.append(f"pack the operand with {self.column.names} into panels{when}")
         if self.rows_packed:
             found.append(f"pack rows {self.row.names} by {self.block[0]}")
         return tuple(found)

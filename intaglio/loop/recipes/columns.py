@@ -8,7 +8,7 @@ from math import gcd
 
 import numpy as np
 
-from intaglio.loop.ir import Alloc, Buffer, Prefetch, Stmt, Store
+from intaglio.loop.ir import Alloc, Block, Buffer, Prefetch, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims, count
 from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
@@ -67,7 +67,8 @@ class ColumnTiles:
             pass  # packed when compiling
         elif packed:
             turned = any(s != 1 for s in strides)
-            cycles += depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
+            packing = depth * column.extent * (TURN_CYCLES if turned else MOVE_CYCLES)
+            cycles += packing / contraction.repeats
         elif _far_rows(contraction, reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS:
             cycles *= FAR_ROWS
         tile = (rows, vectors)
@@ -97,11 +98,23 @@ class ColumnTiles:
             f"{vectors} vectors of {self.lanes}, accumulators in registers"
         ]
         if self.packed:
-            when = "" if self.contraction.right.data is None else " when compiling"
-            notes.append(f"pack the operand with {self.column.names} into panels{when}")
+            notes.append(f"pack the operand with {self.column.names} into panels{self.packing_time}")
         independent = {self.names["i0"], self.names["j0"], *(self.names.axis(d.names) for d in self.outer)}
+        first, before = (before, []) if self.packs_once else ([], before)
         body = parallel([*before, *main], work, independent)
-        return Nest(body, tuple(notes), self.scratch)
+        return Nest(body, tuple(notes), self.scratch, Block(tuple(first)))
+
+    @property
+    def packs_once(self) -> bool:
+        """Whether panels are made once for many runs of the kernel."""
+        return self.packed and self.contraction.right.data is None and self.contraction.repeats > 1
+
+    @property
+    def packing_time(self) -> str:
+        """When panels are made, where that is not in every run."""
+        if self.contraction.right.data is not None:
+            return " when compiling"
+        return " before the loop" if self.packs_once else ""
 
     def prepare(self) -> list[Stmt]:
         """What comes before all tiles."""

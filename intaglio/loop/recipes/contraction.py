@@ -90,4 +90,5 @@ def column_plans(
 
 def _packing_pays(contraction: Contraction, row: Dim, reduced: list[Dim]) -> bool:
     constant = all(isinstance(d.extent, int) for d in reduced)
-    return constant and bool(reduced) and (upper(row.extent) or PACK_ROWS) >= PACK_ROWS
+    many = contraction.repeats > 1 or (upper(row.extent) or PACK_ROWS) >= PACK_ROWS
+    return constant and bool(reduced) and many

@@ -115,8 +115,8 @@ def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | N
     nest = best_plan(Contraction.made(anchor, left, right, "no" + axes, extents), target)
     if nest is None or image is None:
         return nest
-    body = Block((*before, *nest.body))
-    return Nest(body, ("pad images into scratch", *nest.notes), (*nest.scratch, image))
+    notes = ("pad images into scratch", *nest.notes)
+    return replace(nest, body=Block((*before, *nest.body)), notes=notes, scratch=(*nest.scratch, image))
 
 
 def _padded(

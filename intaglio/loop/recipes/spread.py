@@ -48,6 +48,7 @@ def spread(anchor: Anchor, geometry: Geometry, lower: Lower) -> Nest | None:
         Block(tuple(s for nest in nests for s in nest.body)),
         (f"{len(nests)} phases of the stride, each a convolution", *notes),
         tuple(buffer for nest in nests for buffer in nest.scratch),
+        Block(tuple(s for nest in nests for s in nest.first)),
     )
 
 
