@@ -23,6 +23,7 @@ from intaglio.graph.ir import Graph
 from intaglio.graph.passes import PASSES
 from intaglio.graph.spec import verify as verify_graph
 from intaglio.graph.text import print_graph
+from intaglio.loop.alternate import alternate_loops
 from intaglio.loop.groups import Decision
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
@@ -41,7 +42,13 @@ from intaglio.shared.errors import ArgumentError, UnsupportedError, VerifyError
 from intaglio.shared.settings import debug, default_threads, verify_passes
 from intaglio.shared.target import Target
 
-PASS_LEVELS = {**{one.name: one.level for one in PASSES}, "FuseOps": 1, "AlterOpLayout": 3, "FuseChains": 3}
+PASS_LEVELS = {
+    **{one.name: one.level for one in PASSES},
+    "FuseOps": 1,
+    "AlterOpLayout": 3,
+    "FuseChains": 3,
+    "AlternateLoops": 3,
+}
 """The passes that settings select by name, with the level each runs from."""
 
 
@@ -147,6 +154,8 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     )
     settle_threads(program)
     program = share_kernels(schedule_program(program, settings.schedules))
+    if settings.runs("AlternateLoops"):
+        program = alternate_loops(program, target)
     seconds["Lower"] = time.perf_counter() - started
     for decision in decisions:
         debug(2, str(decision))

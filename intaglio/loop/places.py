@@ -13,6 +13,7 @@ from intaglio.loop.ir import (
     Alloc,
     Block,
     Buffer,
+    Call,
     For,
     If,
     Prefetch,
@@ -249,6 +250,9 @@ def substitute_stmt(statement: Stmt, env: Env, buffers: Buffers | None = None) -
         return While(value(statement.condition), body(statement.body))
     if isinstance(statement, Alloc):
         return Alloc(swap.get(statement.buffer, statement.buffer))
+    if isinstance(statement, Call):
+        args = (Slice(swap.get(a.buffer, a.buffer), place(a.offset)) for a in statement.args)
+        return Call(statement.kernel, tuple(args))
     return statement
 
 

@@ -140,8 +140,8 @@ class Anchor:
 class Nest:
     """A kernel's body. `scratch` are heap buffers it wants as further parameters: from the arena (role
     `scratch`), or with content of their own (role `constant`), as constant operands have that were packed
-    when compiling. `first` prepares, once before a loop of the driver, what stays the same in it. `notes` say in
-    the field's words how it was made."""
+    when compiling. `first` prepares, once before a loop of the driver, what stays the same in it. `notes` say
+    in the field's words how it was made."""
 
     body: Block
     notes: tuple[str, ...] = ()
