@@ -203,12 +203,13 @@ class Lowering:
         self.unread |= {at.buffer for param, at in lowering.params.values() if param not in used}
         name = "_".join(map(kernel_name, groups))
         args = arguments(lowering, own, nest.body)
-        moved = sum((upper(b.size) or 0) * b.dtype.size for b in args if b not in scratch)
-        made = stored_in(nest.body)
+        stored = stored_in(nest.body)
+        made = tuple(b for b in scratch if b in stored)
+        moved = sum((upper(b.size) or 0) * b.dtype.size for b in args if b not in made)
         kernel = Kernel(
             self.unique(name),
             tuple(args),
-            (*lowering.written, *(b for b in scratch if b in made)),
+            (*lowering.written, *made),
             nest.body,
             tuple(line for group in groups for line in describe(group)),
             flops=sum(total_work(group) or 0 for group in groups),
