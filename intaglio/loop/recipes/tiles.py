@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from intaglio.loop.threads import may_thread
 from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
 ROW_LOAD, VECTOR_LOAD = 0.02, 0.05  # cycles that loads of both operands cost next to products
+UNEVEN = 0.1  # how much time on two threads counts beside time on one
 CROWDED = 1.2  # what rows cost that displace each other from the first cache
 
 
@@ -93,6 +95,11 @@ def tile_cycles(rows: int, vectors: int, target: Target, whole: bool = True) -> 
     return max(rows * vectors / fmas, (rows + vectors) / reads, target.fma_latency)
 
 
+def uneven(panels: int) -> float:
+    """What a number of panels costs that two threads cannot share evenly, spread over all uses."""
+    return 1 + UNEVEN * (panels % 2) / panels if panels > 1 else 1
+
+
 def best_tile(
     rows: IndexLike,
     columns: int,
@@ -110,6 +117,7 @@ def best_tile(
     """
     found: list[tuple[float, int, int]] = []
     many = rows if isinstance(rows, int) else 64
+    threads = may_thread(2 * many * columns * depth)
     for vectors in range(1, min(8, max(1, columns // lanes)) + 1):
         most = min(rows_for(vectors, target), many)
         if vectors > 4 and most > 3:
@@ -123,7 +131,7 @@ def best_tile(
                     step += ROW_LOAD * run.size + VECTOR_LOAD * panel.vectors
                     step *= CROWDED if run.size > room else 1
                 work = depth * step + 3 * run.size * panel.vectors + 12
-                cycles += work * run.count * panel.count
+                cycles += work * run.count * panel.count * (uneven(panel.count) if threads else 1)
         found.append((cycles, vectors, most))
     cycles, vectors, most = sorted(found)[min(rank, len(found) - 1)]
     return most, vectors, cycles
