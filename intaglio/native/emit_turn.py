@@ -20,7 +20,7 @@ SIDES = (4, 8)
 
 
 def emit_turn(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> bool:
-    """Emit a loop that turns a square of floats; False, and nothing done, for any other loop."""
+    """Emit a loop that turns a square of 32-bit numbers; False, and nothing done, for any other loop."""
     inner = loop.body.statements[0] if len(loop.body) == 1 else None
     if not isinstance(inner, For) or not _is_side(loop) or loop.stop != inner.stop or not _is_side(inner):
         return False
@@ -33,7 +33,10 @@ def emit_turn(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> bool:
     read = store.value
     if not isinstance(read, Read) or not isinstance(read.source, Buffer) or read.source is store.buffer:
         return False
-    if any(b.dtype != dtypes.f32 or not b.shape or b in kernel.vectors for b in (read.source, store.buffer)):
+    dtype, both = read.dtype, (read.source, store.buffer)
+    if dtype not in (dtypes.f32, dtypes.i32) or any(b.dtype != dtype for b in both):
+        return False
+    if any(not b.shape or b in kernel.vectors for b in both):
         return False
     steps = _steps(store, read, loop.var, inner.var)
     if steps is None:
@@ -44,7 +47,7 @@ def emit_turn(kernel: KernelEmitter, loop: For, out: list[c.Stmt]) -> bool:
         at = tuple(places.substitute_index(k, {loop.var: i, inner.var: j}) for k in index)
         return c.Unary("&", kernel.element(buffer, at, emitter))
 
-    helper = kernel.helpers.use(f"turn_{vector_name(dtypes.f32, part)}")
+    helper = kernel.helpers.use(f"turn_{vector_name(dtype, part)}")
     source, target = map(c.number, steps)
     for i in range(0, side, part):
         for j in range(0, side, part):

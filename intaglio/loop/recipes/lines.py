@@ -8,7 +8,7 @@ line leave out the taps that leave the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product as combinations
@@ -22,15 +22,15 @@ from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.geometry import SPATIAL, Geometry
 from intaglio.loop.recipes.images import TAPS, Window, over_taps
 from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile
-from intaglio.loop.recipes.result_rows import ResultRows
+from intaglio.loop.recipes.result_rows import NEAR, ResultRows, stores_channels_last
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, rows_for
 from intaglio.loop.recipes.turned_columns import in_lanes
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import IndexLike, upper
 from intaglio.shared.target import Target
 
-At = Callable[[IndexLike, IndexLike], Place]
-"""The element of a channel of the panel, at a place of the line."""
+Put = Callable[[IndexLike, IndexLike, Sequence[Expr]], list[Stmt]]
+"""What to do with the values of a window, or of one place: channel of the panel and place of the line."""
 TILE_32 = 8
 TILE_16 = 4
 FEW_CHANNELS = 8
@@ -139,7 +139,7 @@ class LineTiles:
         names, batch, g = self.names, self.anchor.result.shape[0], self.geometry
         body = loop(names["n"], batch, lambda n: self.lines({"n": n}, 0))
         work = 2 * self.channels * self.ins * g.taps * prod(w.out for w in g.windows) * (upper(batch) or 64)
-        independent = {names["n"], *(names[axis] for axis in SPATIAL)}
+        independent = {names[name] for name in ("n", "o0", "b0", *SPATIAL)}
         return Nest(parallel([*self.packed(), *body], work, independent), (self.note,), (self.weights,))
 
     @property
@@ -168,37 +168,69 @@ class LineTiles:
         windows = self.geometry.windows
         if axis < len(windows) - 1:
             name, extent = SPATIAL[axis], windows[axis].out // self.pooled[axis]
+            if axis == len(windows) - 2 and not stores_channels_last(self.anchor):
+                return self.blocks(env, name, extent)
             return loop(self.names[name], extent, lambda p: self.lines(env | {name: p}, axis + 1))
+        return self.over_panels(lambda panel, number: self.some(lambda _: env, 1, panel, number))
+
+    def over_panels(self, body: Callable[[Panels, IndexLike], list[Stmt]]) -> list[Stmt]:
         return [
             s
             for panel in panels(self.channels, self.vectors, self.lanes)
-            for s in loop(self.names["o0"], panel.count, lambda number: self.line(env, panel, number))
+            for s in loop(self.names["o0"], panel.count, lambda number: body(panel, number))
         ]
 
-    def line(self, env: Env, panel: Panels, number: IndexLike) -> list[Stmt]:
-        """A line of some channels, or as many lines as windows of results have, piece by piece."""
-        first = number * panel.width + panel.start
-        outer = tuple(env[name] for name in SPATIAL[: len(self.geometry.windows) - 1])
-        places = self.last.out // self.pooled[-1]
-        rows = ResultRows(self.names, self.anchor, self.lanes, panel.width, places, places)
+    def blocks(self, env: Env, name: str, extent: int) -> list[Stmt]:
+        """Lines along an axis, some of which wait for each other and are turned together."""
 
-        def at(o: IndexLike, x: IndexLike) -> Place:
+        def panel_of(panel: Panels, number: IndexLike) -> list[Stmt]:
+            line = self.last.out // self.pooled[-1] * panel.width * self.anchor.dtype.size
+            return [
+                s
+                for run in balanced(extent, max(1, NEAR // line))
+                for s in stepped(
+                    self.names["b0"],
+                    run.start,
+                    run.size,
+                    run.count,
+                    lambda first: self.some(lambda k: env | {name: first + k}, run.size, panel, number),
+                )
+            ]
+
+        return self.over_panels(panel_of)
+
+    def some(
+        self, env_of: Callable[[IndexLike], Env], count: int, panel: Panels, number: IndexLike
+    ) -> list[Stmt]:
+        """Some lines of a panel, or as many as their windows have for each, piece by piece."""
+        first, places = number * panel.width + panel.start, self.last.out // self.pooled[-1]
+        rows = ResultRows(self.names, self.anchor, self.lanes, panel.width, places, places, count)
+
+        def at(k: IndexLike, o: IndexLike, x: IndexLike) -> Place:
+            env = env_of(k)
+            outer = (env[name] for name in SPATIAL[: len(self.geometry.windows) - 1])
             return (env["n"], first + o, *outer, x)
 
-        def tiles(piece: Piece, start: IndexLike) -> list[Stmt]:
-            return self.tile_body(Tile(env["n"], outer, first, panel, piece, start), at, rows)
+        def line(k: IndexLike) -> list[Stmt]:
+            image, _, *outer, _ = at(k, 0, 0)
 
-        return [
-            *rows.begin(),
-            *(
-                t
+            def piece_of(piece: Piece, start: IndexLike) -> list[Stmt]:
+                made = Tile(image, tuple(outer), first, panel, piece, start)
+
+                def put(o: IndexLike, x: IndexLike, values: Sequence[Expr]) -> list[Stmt]:
+                    return rows.put(at(k, o, x), (k, x, o), values)
+
+                return self.tile_body(made, put)
+
+            return [
+                s
                 for piece in self.pieces()
-                for t in stepped(
-                    self.names["x0"], piece.start, piece.size, piece.count, partial(tiles, piece)
+                for s in stepped(
+                    self.names["x0"], piece.start, piece.size, piece.count, partial(piece_of, piece)
                 )
-            ),
-            *rows.end(0, at),
-        ]
+            ]
+
+        return [*rows.begin(), *loop(self.names["k0"], count, line), *rows.end(at, count)]
 
     def pieces(self) -> list[Piece]:
         """A line in tiles: those whose windows are inside of the image run in loops, others by themselves."""
@@ -216,7 +248,7 @@ class LineTiles:
                     found.append(Piece(start, size, 1, whole))
         return found
 
-    def tile_body(self, made: Tile, at: At, rows: ResultRows) -> list[Stmt]:
+    def tile_body(self, made: Tile, put: Put) -> list[Stmt]:
         """One register tile: clear, add up all taps, finish each place."""
         names, contraction, panel, size = self.names, self.contraction, made.panel, made.piece.size
         *high, wide = self.pooled
@@ -231,7 +263,7 @@ class LineTiles:
             o, x = j * panel.lanes + lane, made.start // wide + i
             of_window = ((number * size + i * wide + r) for number in range(len(spots)) for r in range(wide))
             values = [Read(acc, (k, j, lane), acc.dtype) for k in of_window]
-            return rows.put(at(o, x), (0, x, o), values)
+            return put(o, x, values)
 
         return [
             Alloc(acc),

@@ -15,10 +15,15 @@ from intaglio.loop import places
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Operand, Place
 from intaglio.loop.recipes.extremes import number_of
-from intaglio.loop.recipes.nests import Names, along_lanes, loop, turn, variable_of
+from intaglio.loop.recipes.nests import Names, along_lanes, between, loop, turn, variable_of
 from intaglio.ops.expr import Const, Expr, Read, apply, cast
 from intaglio.shared import dtypes
 from intaglio.shared.index import IndexLike, Var, variable
+
+Element = Callable[[IndexLike, IndexLike], Place]
+"""The element of a channel at a place."""
+NEAR = 16 << 10
+"""Bytes of rows that wait for each other, so that they stay in the first cache."""
 
 
 @dataclass
@@ -47,7 +52,7 @@ class ResultRows:
         kinds = {"line": self.anchor.dtype}
         if pooling is not None and pooling.finish_at is not None:
             kinds["number"] = dtypes.i32
-        shape = (self.count, self.width, self.channels)
+        shape = (self.count * self.width, self.channels)
         self.kept = [
             Buffer(self.names.fresh(name), dtype, shape, "local", "stack")
             for name, dtype in ({} if self.direct else kinds).items()
@@ -58,51 +63,66 @@ class ResultRows:
         return [Alloc(buffer) for buffer in self.kept]
 
     def put(self, index: Place, at: Place, values: Sequence[Expr]) -> list[Stmt]:
-        """Hand on one result: of the element `index`, row, place and channel `at`, from the values of its
+        """Hand on one result: of the element `index`, at a row, place and channel, from the values of its
         window, or its own."""
+        row, place, channel = at
         statements, found = combined(self.names, self.anchor, index, values)
         if self.direct:
             return [*statements, *self.finish(index, found)]
-        stores = (Store(buffer, at, value) for buffer, value in zip(self.kept, found, strict=True))
+        where = (row * self.width + place, channel)
+        stores = (Store(buffer, where, value) for buffer, value in zip(self.kept, found, strict=True))
         return [*statements, *stores]
 
-    def end(self, row: IndexLike, index: Callable[[IndexLike, IndexLike], Place]) -> list[Stmt]:
-        """Finish a kept row; `index(channel, place)` is the element."""
+    def end(self, index: Callable[[IndexLike, IndexLike, IndexLike], Place], rows: IndexLike) -> list[Stmt]:
+        """Finish the first kept rows; `index(row, channel, place)` is an element."""
         if self.direct:
             return []
-        if self.along_channels:
-            return loop(
-                self.names["x"],
-                self.stored,
-                lambda x: along_lanes(
-                    self.names,
-                    self.channels,
-                    self.lanes,
-                    lambda o: self.finish(index(o, x), [Read(b, (row, x, o), b.dtype) for b in self.kept]),
-                ),
-            )
-        shape = (self.channels, self.stored)
-        back = [Buffer(self.names.fresh("back"), b.dtype, shape, "local", "stack") for b in self.kept]
-        turned: list[Stmt] = []
+        if not self.along_channels and self.stored == self.width and not self.ragged:
+
+            def flat(o: IndexLike, x: IndexLike) -> Place:
+                return index(x // self.width, o, x % self.width)
+
+            return self.turned(0, self.count * self.width, flat)
+
+        def row(k: IndexLike) -> list[Stmt]:
+            def element(o: IndexLike, x: IndexLike) -> Place:
+                return index(k, o, x)
+
+            finish = self.side_by_side if self.along_channels else self.turned
+            return finish(k * self.width, self.stored, element)
+
+        return between(self.names["a"], 0, rows, self.count, row)
+
+    def side_by_side(self, first: IndexLike, places: int, index: Element) -> list[Stmt]:
+        """Finish places from one on whose channels are stored as they are kept."""
+
+        def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
+            return self.finish(index(o, x), [Read(b, (first + x, o), b.dtype) for b in self.kept])
+
+        def place(x: IndexLike) -> list[Stmt]:
+            return along_lanes(self.names, self.channels, self.lanes, lambda o: element(o, x))
+
+        return loop(self.names["x"], places, place)
+
+    def turned(self, first: IndexLike, places: int, index: Element) -> list[Stmt]:
+        """Turn places from one on, and finish them channel by channel."""
+        names, shape = self.names, (self.channels, places)
+        back = [Buffer(names.fresh("back"), b.dtype, shape, "local", "stack") for b in self.kept]
+        statements: list[Stmt] = []
         for line, column in zip(self.kept, back, strict=True):
 
             def copy(o: IndexLike, x: IndexLike, line: Buffer = line, column: Buffer = column) -> Stmt:
-                return Store(column, (o, x), Read(line, (row, x, o), line.dtype))
+                return Store(column, (o, x), Read(line, (first + x, o), line.dtype))
 
-            turned += [Alloc(column), *turn(self.names, *shape, copy)]
-        return [
-            *turned,
-            *loop(
-                self.names["o1"],
-                self.channels,
-                lambda o: along_lanes(
-                    self.names,
-                    self.stored,
-                    self.lanes,
-                    lambda x: self.finish(index(o, x), [Read(b, (o, x), b.dtype) for b in back]),
-                ),
-            ),
-        ]
+            statements += [Alloc(column), *turn(names, *shape, copy)]
+
+        def element(o: IndexLike, x: IndexLike) -> list[Stmt]:
+            return self.finish(index(o, x), [Read(b, (o, x), b.dtype) for b in back])
+
+        def channel(o: IndexLike) -> list[Stmt]:
+            return along_lanes(names, places, self.lanes, lambda x: element(o, x))
+
+        return [*statements, *loop(names["o1"], self.channels, channel)]
 
     def finish(self, index: Place, found: Sequence[Expr]) -> list[Stmt]:
         """Store a result, and the number of the element of its window where that is wanted."""

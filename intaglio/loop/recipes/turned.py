@@ -182,7 +182,7 @@ class TurnedTiles(ImageTiles):
         def put(x: IndexLike, o: IndexLike, value: Expr) -> list[Stmt]:
             return rows.put(at(o, x), (0, x, o), [value])
 
-        return [*rows.begin(), *self.tiles(made, outer, put), *rows.end(0, at)]
+        return [*rows.begin(), *self.tiles(made, outer, put), *rows.end(lambda _, o, x: at(o, x), 1)]
 
     def windows(self, made: Panel, outer: Place, at: At) -> list[Stmt]:
         """One row of windows of results: the rows of places that they are over, then each window."""
@@ -212,7 +212,7 @@ class TurnedTiles(ImageTiles):
             self.width // wide,
             lambda x: along_lanes(names, panel.width, self.lanes, lambda o: window(x, o)),
         )
-        return [Alloc(line), *each(()), *rows.begin(), *across, *rows.end(0, at)]
+        return [Alloc(line), *each(()), *rows.begin(), *across, *rows.end(lambda _, o, x: at(o, x), 1)]
 
     def tiles(self, made: Panel, outer: Place, put: Put) -> list[Stmt]:
         """The register tiles of a row of places."""

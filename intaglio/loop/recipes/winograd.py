@@ -22,7 +22,6 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.geometry import Array, Geometry
 from intaglio.loop.recipes.nests import (
     Names,
-    between,
     loop,
     over_images,
     parallel,
@@ -349,46 +348,45 @@ class WinogradTiles:
                     )
                 ],
             ),
-            *loop(
-                names["r"], rows,
-                lambda r: self.results(product, n, group, first + row + r, r * self.across, panel, number),
-            ),
+            *self.results(product, n, group, first + row, rows, panel, number),
         ]  # fmt: skip
 
     def results(
-        self, product: Buffer, n: IndexLike, group: IndexLike, row: IndexLike, start: IndexLike,
-        panel: Panels, number: IndexLike,
+        self, product: Buffer, n: IndexLike, group: IndexLike, row: IndexLike, rows: int, panel: Panels,
+        number: IndexLike,
     ) -> list[Stmt]:  # fmt: skip
-        """A row of tiles back to rows of the result, or of its windows, through the epilogue."""
+        """Some rows of tiles back to rows of the result, or of its windows, through the epilogue."""
         names, dtype, m = self.names, self.anchor.dtype, self.transform.tile
         high, wide = (w.out // k for w, k in zip(self.geometry.windows, self.pooled, strict=True))
         down, across = (m // k for k in self.pooled)
-        size = (panel.width, wide, self.across * across, down)
-        rows = ResultRows(names, self.anchor, self.lanes, *size, ragged=high % down != 0)
-        first = group * self.geometry.outs + number * panel.width + panel.start
+        ragged = high % down != 0
+        count = 1 if ragged else rows
+        size = (panel.width, wide, self.across * across, count * down)
+        made = ResultRows(names, self.anchor, self.lanes, *size, ragged=ragged)
+        channel = group * self.geometry.outs + number * panel.width + panel.start
 
-        def at(a: IndexLike, o: IndexLike, x: IndexLike) -> Place:
-            return (n, first + o, row * down + a, x)
-
-        def vector(t: IndexLike, k: IndexLike) -> list[Stmt]:
+        def vector(r: IndexLike, k: IndexLike, t: IndexLike, v: IndexLike) -> list[Stmt]:
             def read(i: int, j: int, lane: IndexLike) -> Expr:
-                place = (i * self.transform.frequencies + j, start + t, k * panel.lanes + lane)
+                place = (i * self.transform.frequencies + j, r * self.across + t, v * panel.lanes + lane)
                 return Read(product, place, dtype)
 
             def put(a: int, b: int, lane: IndexLike, values: Sequence[Expr]) -> list[Stmt]:
-                o, x = k * panel.lanes + lane, t * across + b
-                return rows.put(at(a, o, x), (a, x, o), values)
+                o, x = v * panel.lanes + lane, t * across + b
+                return made.put((n, channel + o, (row + r) * down + a, x), (k * down + a, x, o), values)
 
             return transform_windows(names, dtype, self.transform.result, panel.lanes, self.pooled, read, put)
 
-        return [
-            *rows.begin(),
-            *loop(names["t"], self.across, lambda t: loop(names["v"], panel.vectors, lambda k: vector(t, k))),
-            *between(
-                names["a"],
-                0,
-                minimum(down, row * -down + high),
-                down,
-                lambda a: rows.end(a, lambda o, x: at(a, o, x)),
-            ),
-        ]
+        def some(first: IndexLike) -> list[Stmt]:
+            def tiles(k: IndexLike) -> list[Stmt]:
+                def line(t: IndexLike) -> list[Stmt]:
+                    return loop(names["v"], panel.vectors, lambda v: vector(first + k, k, t, v))
+
+                return loop(names["t"], self.across, line)
+
+            def at(a: IndexLike, o: IndexLike, x: IndexLike) -> Place:
+                return (n, channel + o, (row + first) * down + a, x)
+
+            left = minimum(count * down, (row + first) * -down + high) if ragged else count * down
+            return [*made.begin(), *loop(names["r"], count, tiles), *made.end(at, left)]
+
+        return loop(names["r1"], rows, some) if ragged else some(0)
