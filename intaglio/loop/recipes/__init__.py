@@ -34,7 +34,7 @@ def _nest(anchor: Anchor, target: Target) -> Nest | None:
     if anchor.windows is not None:
         return lower_pooling(anchor, target)
     if op.name == "fold":
-        return lower_fold(anchor)
+        return lower_fold(anchor, target)
     if op.name == "dot":
         return lower_integer_dot(anchor, target) or lower_dot(anchor, target)
     if op.name == "conv" and anchor.dtype.is_integer:

@@ -1,11 +1,13 @@
 """`fold`, the sum of windows that overlap: what the derivative of pooling is.
 
 Where at most one element of each window is not zero (the derivative of a maximum), every window is added to
-that place of a local plane. Otherwise each place gathers the windows that meet it.
+that place of a local plane; of windows side by side, each place takes what its window has if it is the one.
+Otherwise each place gathers the windows that meet it.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -18,11 +20,13 @@ from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.images import Window
-from intaglio.loop.recipes.nests import Names, loop, parallel
+from intaglio.loop.recipes.nests import Names, along_lanes, loop, parallel, ranged
 from intaglio.loop.recipes.sections import SPATIAL, Phase, Section, over_sections, place_sections
-from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read, apply, as_index, where
+from intaglio.ops.expr import FUNCTIONS, Apply, Const, Expr, IndexValue, Read, apply, as_index, cast, where
 from intaglio.ops.movement import flat_index, split_index
-from intaglio.shared.index import product, upper, variable
+from intaglio.shared import dtypes
+from intaglio.shared.index import IndexLike, product, upper, variable
+from intaglio.shared.target import Target
 
 MOST_TERMS = 320  # reads of all sections together, which are written out
 MOST_PHASES = 4  # results side by side in one iteration
@@ -30,7 +34,7 @@ LARGEST_PLANE = 1 << 16  # elements of a plane on the stack
 LARGEST_WINDOW = 1 << 8
 
 
-def lower_fold(anchor: Anchor) -> Nest | None:
+def lower_fold(anchor: Anchor, target: Target) -> Nest | None:
     """A nest for `fold`; None where plain loops do."""
     u, size = anchor.operands[0], anchor.result.shape[2:]
     rank = len(size)
@@ -40,7 +44,9 @@ def lower_fold(anchor: Anchor) -> Nest | None:
     settings = (anchor.attrs[name] for name in ("strides", "dilations", "padding"))
     axes = zip(size, out, kernel, *settings, strict=True)
     windows = tuple(Window(n, p, k, s, d, low) for n, p, k, s, d, (low, _) in axes)
-    return _Scattered(anchor, windows).nest() or _Gathered(anchor, windows).nest()
+    forms = (_Repeated, _Scattered, _Gathered)
+    nests = (form(anchor, windows, target.lanes(anchor.dtype.size)).nest() for form in forms)
+    return next((nest for nest in nests if nest is not None), None)
 
 
 @dataclass
@@ -49,6 +55,7 @@ class _Fold:
 
     anchor: Anchor
     windows: tuple[Window, ...]
+    lanes: int
 
     def __post_init__(self) -> None:
         self.names = Names(self.anchor.names)
@@ -61,9 +68,33 @@ class _Fold:
         work = upper(product(self.anchor.result.shape))
         return Nest(parallel(loops, None if work is None else 4 * work, {names["n"], names["c"]}), (note,))
 
+    @abstractmethod
+    def nest(self) -> Nest | None:
+        """The loops; None where the form does not fit."""
+
     def term(self, image: Place, place: Place, taps: Place) -> Expr:
         """An element of a window."""
         return self.anchor.operands[0][(*image, *place, *taps)]
+
+    def chooses(self) -> bool:
+        """Whether element number k of each window is something where one number is k, and else zero."""
+        kernel = tuple(w.kernel for w in self.windows)
+        if prod(kernel) > LARGEST_WINDOW:
+            return False
+        image = tuple(variable(f"i{k}", e) for k, e in enumerate(self.anchor.result.shape[:2]))
+        place = tuple(variable(f"p{k}", w.out) for k, w in enumerate(self.windows))
+        found = [_choice(self.term(image, place, r)) for r in combinations(*map(range, kernel))]
+        if any(choice is None for choice in found):
+            return False
+        numbers, values, constants = zip(*found, strict=True)
+        same = all(n == numbers[0] for n in numbers) and all(v == values[0] for v in values)
+        return same and numbers[0].dtype.kind == "uint" and constants == tuple(range(len(constants)))
+
+    def chosen(self, image: Place, place: Place) -> tuple[Expr, Expr]:
+        """The number of the element of a window that is not zero, and what it is."""
+        found = _choice(self.term(image, place, (0,) * len(place)))
+        assert found is not None
+        return found[:2]
 
 
 class _Gathered(_Fold):
@@ -101,6 +132,87 @@ class _Gathered(_Fold):
         return self.anchor.finish((*image, *at), value)
 
 
+class _Repeated(_Fold):
+    """Windows side by side: number and value of each are repeated along the last axis, so that loops over
+    places read them at unit stride."""
+
+    def nest(self) -> Nest | None:
+        windows = self.windows
+        beside = all(w.kernel == w.stride and w.dilation == 1 and not w.low for w in windows)
+        inside = all(w.out * w.kernel <= w.size for w in windows)
+        self.outs, self.times = tuple(w.out for w in windows), windows[-1].kernel
+        size = prod(self.outs) * self.times
+        if not beside or not inside or self.times > MOST_PHASES or size > LARGEST_PLANE or not self.chooses():
+            return None
+        self.value = Buffer(self.names.fresh("value"), self.anchor.dtype, (size,), "local", "stack")
+        self.number = Buffer(self.names.fresh("number"), dtypes.i32, (size,), "local", "stack")
+        return self.over_planes(self.body, "each place takes its window's element if it is the one")
+
+    def body(self, image: Place) -> list[Stmt]:
+        """All windows of a channel, and then all places."""
+        return [
+            *(
+                s
+                for buffer in (self.value, self.number)
+                for s in (Alloc(buffer), *self.repeat(buffer, image))
+            ),
+            *self.rows(image, (), ()),
+        ]
+
+    def repeat(self, buffer: Buffer, image: Place) -> list[Stmt]:
+        """Values, or numbers less the places along the last axis."""
+
+        def window(x: IndexLike) -> list[Stmt]:
+            number, value = self.chosen(image, split_index(x, self.outs))
+            place = cast(number, dtypes.i32)
+            return [
+                Store(buffer, (x * self.times + r,), value if buffer is self.value else place - r)
+                for r in range(self.times)
+            ]
+
+        return loop(self.names["x"], prod(self.outs), window)
+
+    def rows(self, image: Place, windows: Place, spot: tuple[int, ...]) -> list[Stmt]:
+        """Loops over windows along all axes but the last, each place of theirs written out; zeros behind."""
+        axis = len(windows)
+        w = self.windows[axis]
+        behind = self.zeros(image, windows, spot, axis)
+        if axis == len(self.windows) - 1:
+            size = w.out * w.kernel
+            row = along_lanes(self.names, size, self.lanes, lambda x: self.element(image, windows, spot, x))
+            return [*row, *behind]
+
+        def window(p: IndexLike) -> list[Stmt]:
+            return [s for r in range(w.kernel) for s in self.rows(image, (*windows, p), (*spot, r))]
+
+        return [*loop(self.names[SPATIAL[axis]], w.out, window), *behind]
+
+    def place(self, windows: Place, spot: tuple[int, ...]) -> Place:
+        return tuple(p * w.kernel + r for p, r, w in zip(windows, spot, self.windows, strict=False))
+
+    def element(self, image: Place, windows: Place, spot: tuple[int, ...], x: IndexLike) -> list[Stmt]:
+        """A place of the result."""
+        at = flat_index((*windows, x), (*self.outs[:-1], self.outs[-1] * self.times))
+        number = flat_index((*spot, 0), tuple(w.kernel for w in self.windows))
+        assert isinstance(number, int)
+        value, held = (Read(buffer, (at,), buffer.dtype) for buffer in (self.value, self.number))
+        found = where(apply("eq", held, number), value, self.zero)
+        return self.anchor.finish((*image, *self.place(windows, spot), x), found)
+
+    def zeros(self, image: Place, windows: Place, spot: tuple[int, ...], axis: int) -> list[Stmt]:
+        """Places behind the last window of an axis."""
+
+        def over(place: Place) -> list[Stmt]:
+            k = len(place)
+            if k == len(self.windows):
+                return self.anchor.finish((*image, *place), self.zero)
+            w = self.windows[k]
+            start = w.out * w.kernel if k == axis else 0
+            return ranged(self.names[f"y{k}"], start, w.size, lambda y: over((*place, y)))
+
+        return over(self.place(windows, spot))
+
+
 class _Scattered(_Fold):
     """Each window adds its one element to a local plane, which then goes through the epilogue."""
 
@@ -108,24 +220,12 @@ class _Scattered(_Fold):
         windows = self.windows
         self.kernel = tuple(w.kernel for w in windows)
         self.extents = tuple(max(w.last + 1, w.low + w.size) for w in windows)
-        if prod(self.kernel) > LARGEST_WINDOW or prod(self.extents) > LARGEST_PLANE or not self.chooses():
+        if prod(self.extents) > LARGEST_PLANE or not self.chooses():
             return None
         self.plane = Buffer(
             self.names.fresh("plane"), self.anchor.dtype, (prod(self.extents),), "local", "stack"
         )
         return self.over_planes(self.body, "each window's element added to its place in a local plane")
-
-    def chooses(self) -> bool:
-        """Whether element number k of each window is something where one number is k, and else zero."""
-        image = tuple(variable(f"i{k}", e) for k, e in enumerate(self.anchor.result.shape[:2]))
-        place = tuple(variable(f"p{k}", w.out) for k, w in enumerate(self.windows))
-        taps = combinations(*map(range, self.kernel))
-        found = [_choice(self.term(image, place, r)) for r in taps]
-        if any(choice is None for choice in found):
-            return False
-        numbers, values, constants = zip(*found, strict=True)
-        same = all(n == numbers[0] for n in numbers) and all(v == values[0] for v in values)
-        return same and numbers[0].dtype.kind == "uint" and constants == tuple(range(len(constants)))
 
     def body(self, image: Place) -> list[Stmt]:
         """All windows of a channel, and then all places."""
@@ -142,9 +242,7 @@ class _Scattered(_Fold):
 
     def window(self, image: Place, place: Place) -> list[Stmt]:
         """One window; a number that is none of its elements adds nothing."""
-        found = _choice(self.term(image, place, (0,) * len(place)))
-        assert found is not None
-        number, value, _ = found
+        number, value = self.chosen(image, place)
         last = prod(self.kernel) - 1
         held = Buffer(self.names.fresh("number"), number.dtype, (), "local", "register")
         at = as_index(Read(held, (), held.dtype), 0, last)
