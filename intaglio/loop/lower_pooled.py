@@ -12,6 +12,7 @@ from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.lower_anchor import describe_anchor
 from intaglio.loop.lower_group import GroupLowering
 from intaglio.loop.recipes.anchor import Accuracy, Nest, Pooling
+from intaglio.loop.rising import rises
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.target import Target
@@ -43,13 +44,17 @@ def lower_pooled(
 
     after = [node for node in pair.made.nodes if node is not pair.made.anchor]
     kernel = tuple(windows.windows["kernel"])
+    free = made.fusion.free.__contains__
+    rising = windows.combine == "max" and rises(pair.made.anchor.outputs[0], after, image, free)
     batch, channels, *places = windows.result.shape
     shape = (batch, channels, *(p * k for p, k in zip(places, kernel, strict=True)))
     joined = replace(
         anchor,
         result=TensorType(anchor.result.dtype, shape),
         taken=anchor.taken | windows.names,
-        pooling=Pooling(kernel, windows.combine, windows.result, element, windows.finish, windows.finish_at),
+        pooling=Pooling(
+            kernel, windows.combine, windows.result, element, windows.finish, windows.finish_at, rising
+        ),
     )
     nest = recipes.lower_anchor(joined, target)
     if nest is None:

@@ -52,7 +52,7 @@ class Pooling:
 
     `element(index, value)` carries the value of one of the anchor's elements to what the windows are over:
     statements, and what it is there. `finish` and `finish_at` are for the results of windows what those of an
-    anchor are for its own.
+    anchor are for its own. What `rises` with the anchor's elements may be combined before it is carried on.
     """
 
     kernel: tuple[int, ...]
@@ -61,6 +61,7 @@ class Pooling:
     element: Callable[[Place, Expr], tuple[list[Stmt], Expr]]
     finish: Callable[[Place, Expr], list[Stmt]]
     finish_at: Callable[[Place, Expr, Expr], list[Stmt]] | None = None
+    rises: bool = False
 
 
 @dataclass(frozen=True)

@@ -151,14 +151,20 @@ def combined(
         statements.extend((Alloc(buffer), Store(buffer, (), value)))
         return Read(buffer, (), buffer.dtype)
 
-    elements: list[Expr] = []
-    spots = combinations(*(range(k) for k in pooling.kernel))
-    for spot, value in zip(spots, values, strict=True):
+    def carried(spot: Sequence[int], value: Expr) -> Expr:
         steps = zip(index[2:], pooling.kernel, spot, strict=True)
         before, element = pooling.element((*index[:2], *(p * k + r for p, k, r in steps)), value)
         statements.extend(before)
-        elements.append(held("element", element))
-    best = held("best", reduce(lambda a, b: held("best", apply(pooling.combine, a, b)), elements))
+        return held("element", element)
+
+    def extreme(elements: Sequence[Expr]) -> Expr:
+        return reduce(lambda a, b: held("best", apply(pooling.combine, a, b)), elements)
+
+    spots = list(combinations(*(range(k) for k in pooling.kernel)))
+    if pooling.rises and pooling.finish_at is None:
+        return statements, [carried(spots[0], extreme([held("element", value) for value in values]))]
+    elements = [carried(spot, value) for spot, value in zip(spots, values, strict=True)]
+    best = extreme(elements)
     if pooling.finish_at is None:
         return statements, [best]
     numbers: list[Expr] = [Const(k, dtypes.i32) for k in range(len(elements))]
