@@ -37,6 +37,8 @@ def make(name: str) -> Helper | None:
     v = vector_name(dtype, lanes)
     if operation is None:
         return Helper(_types(dtype, lanes))
+    if operation in ("max", "min") and found[2] == "f32" and lanes == 16:
+        return _extreme(operation, v)
     template = (_INTEGER if dtype.is_integer else {}).get(operation, _TEMPLATES.get(operation))
     if template is None:
         return _special(operation, dtype, lanes, v)
@@ -138,6 +140,19 @@ static inline {w} {name}_{to}_{v}({v} x) {{
     return {result};
 }}"""
     return Helper(text, tuple(dict.fromkeys(needs)), ("stdint.h",))
+
+
+def _extreme(operation: str, v: str) -> Helper:
+    """The greater or less of vectors of 512 bits, for which compilers find no instruction by themselves."""
+    text = _TEMPLATES[operation].replace("$", v).strip()
+    first, sign, rest = text.partition("{\n")
+    registers = f"""#if defined(__AVX512F__)
+    __m512 x = _mm512_{operation}_ps((__m512)b, (__m512)a); /* a where one is NaN */
+    return ({v})_mm512_mask_mov_ps(x, _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_UNORD_Q), (__m512)b);
+#else
+"""
+    text = f"{first}{sign}{registers}{rest.removesuffix('}')}#endif\n}}"
+    return Helper(text, (v, vector_name(BY_NAME["i32"], 16), f"select_{v}", "IMMINTRIN"))
 
 
 def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:
