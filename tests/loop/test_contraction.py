@@ -122,9 +122,15 @@ def test_a_long_reduction_with_an_epilogue_stores_once():
     assert "parallel" in {s.kind for s in walk(program.kernels[0].body) if isinstance(s, For)}
 
 
+def test_two_threads_share_panels_evenly() -> None:
+    """Five panels of two vectors would do as well as twice two of three and two, for one thread."""
+    assert best_tile(49, 160, 960, 16, AVX512)[1] == 3
+    assert best_tile(49, 192, 960, 16, AVX512)[1] == 2
+
+
 def test_few_rows_are_open_where_they_displace_each_other() -> None:
-    assert best_tile(64, 96, 1024, 16, AVX512, room=9)[0] <= 9
-    assert best_tile(64, 96, 1024, 16, AVX512)[0] == 14
+    assert best_tile(64, 128, 1024, 16, AVX512, room=9)[0] <= 9
+    assert best_tile(64, 128, 1024, 16, AVX512)[0] == 14
 
 
 def test_large_products_use_threads_and_small_ones_do_not():
