@@ -47,6 +47,7 @@ PASS_LEVELS = {
     "FuseOps": 1,
     "AlterOpLayout": 3,
     "FuseChains": 3,
+    "FuseAttention": 3,
     "AlternateLoops": 3,
 }
 """The passes that settings select by name, with the level each runs from."""
@@ -149,6 +150,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
         fusing=settings.runs("FuseOps"),
         layouting=settings.runs("AlterOpLayout"),
         chaining=settings.runs("FuseChains"),
+        attention=settings.runs("FuseAttention"),
         accuracy=settings.accuracy,
         plain=kernel_names(settings.schedules),
     )

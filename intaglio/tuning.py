@@ -154,6 +154,7 @@ def survey(graph: Graph, target: Target, settings: Settings) -> list[_Candidates
             fusing=settings.runs("FuseOps"),
             layouting=settings.runs("AlterOpLayout"),
             chaining=settings.runs("FuseChains"),
+            attention=settings.runs("FuseAttention"),
             accuracy=settings.accuracy,
         )
         most = min(MOST_PLANS, max((len(names) for names in view.offered.values()), default=0))

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop import lower_control, lower_opaque
 from intaglio.loop.access import Order, ordered
+from intaglio.loop.attention import Attention, find_attention
 from intaglio.loop.chains import Chain, find_chains
 from intaglio.loop.fuse import fuse
 from intaglio.loop.groups import Decision, Fusion, Group, Pooled
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Role, Slice, Stmt, Store, block
 from intaglio.loop.layout import choose_layouts
 from intaglio.loop.lower_anchor import lower_anchor
+from intaglio.loop.lower_attention import AttentionLowering
 from intaglio.loop.lower_chain import ChainLowering
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
 from intaglio.loop.lower_pooled import lower_pooled
@@ -38,6 +41,8 @@ from intaglio.shared.regions import Region
 from intaglio.shared.target import Target
 
 PHASES = ("forward", "backward", "update")
+Several: TypeAlias = Chain | Pooled | Attention
+"""Groups that become one kernel."""
 
 
 @dataclass
@@ -50,6 +55,7 @@ class Lowering:
     fusing: bool = True
     layouting: bool = True
     chaining: bool = True
+    attention: bool = True
     accuracy: Accuracy = "standard"
     plain: frozenset[str] = frozenset()
     layouts: dict[Value, Order] = field(default_factory=dict)
@@ -93,7 +99,8 @@ class Lowering:
         if self.layouting:
             self.layouts |= choose_layouts(fusion, pooled, self.target)
         chains = find_chains(fusion, pooled, self.layouts, self.target) if self.chaining else []
-        several: list[Chain | Pooled] = [*chains, *pooled]
+        attentions = find_attention(fusion) if self.attention else []
+        several: list[Several] = [*chains, *pooled, *attentions]
         ends = {each.groups[-1]: each for each in several}
         inside = {group for each in several for group in each.groups[:-1]}
         self.decisions += fusion.decisions
@@ -178,9 +185,9 @@ class Lowering:
             nest = Nest(tidy(lower_rows(lowering, self.target)))
         return [self.finish_kernel((group,), lowering, nest)]
 
-    def several(self, made: Chain | Pooled, fusion: Fusion) -> list[Stmt]:
+    def several(self, made: Several, fusion: Fusion) -> list[Stmt]:
         """The statements that run groups as one kernel, or as one each where a recipe does not fit."""
-        groups = made.groups
+        groups = made.members if isinstance(made, Attention) else made.groups
         first = GroupLowering(groups[0], fusion, self.place, set(), layouts=self.layouts)
         lowerings = [
             replace(first, group=group, stored=fusion.stored_outside(group), bound={}, touched=[])
@@ -189,10 +196,16 @@ class Lowering:
         try:
             if isinstance(made, Pooled):
                 nest = lower_pooled(made, lowerings, self.target, self.accuracy)
+            elif isinstance(made, Attention):
+                nest = AttentionLowering(made, fusion, lowerings, self.target, self.accuracy).lower()
             else:
                 nest = ChainLowering(made, lowerings, self.target, self.accuracy).lower()
-        except UnsupportedError:
-            return [s for group in groups for s in self.group(group, fusion)]
+        except UnsupportedError as error:
+            if isinstance(made, Attention):
+                self.decisions.append(made.decision(error.message))
+            return [s for group in made.groups for s in self.group(group, fusion)]
+        if isinstance(made, Attention):
+            self.decisions.append(made.decision())
         return [self.finish_kernel(groups, first, nest)]
 
     def finish_kernel(self, groups: Sequence[Group], lowering: GroupLowering, nest: Nest) -> Call:
@@ -201,7 +214,7 @@ class Lowering:
         own = {buffer: self.own(buffer) for buffer in nest.scratch}
         used = buffers_of(nest.body) | buffers_of(nest.first)
         self.unread |= {at.buffer for param, at in lowering.params.values() if param not in used}
-        name = "_".join(map(kernel_name, groups))
+        name = "_".join(dict.fromkeys(map(kernel_name, groups)))
         args = arguments(lowering, own, nest.body)
         stored = stored_in(nest.body)
         made = tuple(b for b in scratch if b in stored)
@@ -292,6 +305,7 @@ def lower(
     fusing: bool = True,
     layouting: bool = True,
     chaining: bool = True,
+    attention: bool = True,
     accuracy: Accuracy = "standard",
     plain: frozenset[str] = frozenset(),
 ) -> tuple[Program, list[Decision]]:
@@ -302,11 +316,12 @@ def lower(
         fusing: False gives every operator a kernel of its own.
         layouting: False stores every array as its type says, the last axis fastest.
         chaining: False gives every convolution a kernel of its own.
+        attention: False gives the products of attention kernels of their own.
         accuracy: which formulas recipes may use.
         plain: names of kernels that get plain nests, for schedules to start from.
     """
     program = Program(identifier(graph.name))
-    lowering = Lowering(program, target, keep_phases, fusing, layouting, chaining, accuracy, plain)
+    lowering = Lowering(program, target, keep_phases, fusing, layouting, chaining, attention, accuracy, plain)
     for values, role, buffers in (
         (graph.inputs, "input", program.inputs),
         (graph.states, "state", program.states),

@@ -24,7 +24,7 @@ from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import Index, IndexLike, upper, variable
 from intaglio.shared.target import Target
 
-LANES_FROM = 4  # a reduction gets vector accumulators when its loop runs at least this many vectors
+LANES_FROM = 2  # vectors at least that a reduction with vector accumulators goes through
 TURNS = 4  # vectors that look for an extreme in turn
 NARROWEST = 4  # lanes of the vectors for what a loop leaves behind whole ones
 
@@ -37,7 +37,7 @@ def lower_rows(lowering: GroupLowering, target: Target) -> Block:
         return _flat_nest(lowering)
     rows = group.rows
     own = tuple(axis_variable(k, e) for k, e in enumerate(group.shape[:rows]))
-    segments = _RowSegments(lowering, own, target)
+    segments = RowSegments(lowering, own, target)
     if group.has_reduction:
         body = segments.run()
     else:
@@ -97,7 +97,7 @@ def _flat_nest(lowering: GroupLowering) -> Block:
     )
 
 
-class _RowSegments:
+class RowSegments:
     """Builds the segments of one row."""
 
     def __init__(self, lowering: GroupLowering, own: Place, target: Target) -> None:
@@ -108,16 +108,24 @@ class _RowSegments:
         self.allocs: list[Stmt] = []
         self.segments: list[Segment] = []
 
-    def run(self) -> Block:
+    def add_all(self) -> None:
+        """Make the segments of all members."""
         for node in self.lowering.group.nodes:
             if node.op.kind == "reduce":
                 self.add_reduction(node)
             elif self.lowering.keeps(node):
                 self.add_map(node)
+
+    def run(self) -> Block:
+        self.add_all()
         parts: list[Stmt | Block] = [*self.allocs]
         for segment in self.segments:
-            parts += [*segment.before, self.loops(segment), *segment.after]
+            parts.append(self.statements(segment))
         return block(*parts)
+
+    def statements(self, segment: Segment) -> Block:
+        """The loops of a segment, with what comes before and behind them."""
+        return block(*segment.before, self.loops(segment), *segment.after)
 
     def segment_for(self, shape: Place, probe: Callable[[Place], object]) -> Segment:
         """The current segment if the new stage can share its loops, else a new one."""
@@ -161,8 +169,9 @@ class _RowSegments:
             ]
 
         def bound(place: Place) -> Expr:
-            at = place[self.rows :] if target in self.local_rows else place
-            return lowering.read(target, at)
+            if target in self.local_rows:
+                return lowering.read(target, place[self.rows :])
+            return lowering.read(*lowering.at(value, place))
 
         segment.stages.append(emit)
         segment.vectors.add(value)
@@ -276,6 +285,8 @@ class _RowSegments:
             return 1
         lanes = min(self.target.lanes(r.buffer.dtype.size) for r in reductions)
         lanes = lanes if lanes > 1 else 8
+        while lanes > NARROWEST and extent < LANES_FROM * lanes:
+            lanes //= 2
         return lanes if extent >= LANES_FROM * lanes else 1
 
 

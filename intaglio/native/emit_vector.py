@@ -16,6 +16,7 @@ from intaglio.native import tree as c
 from intaglio.native.emit_index import IndexEmitter
 from intaglio.native.emit_value import Context, ValueEmitter
 from intaglio.native.helpers import Helpers
+from intaglio.native.math_exp import CORES
 from intaglio.native.runtime_vector import mask_dtype, vector_name
 from intaglio.ops.expr import Apply, Const, Expr, IndexValue, Read
 from intaglio.shared import dtypes
@@ -291,6 +292,8 @@ def vector_function(
         return c.Binary(functions.ARITHMETIC[fn], *args)
     if fn in _HELPERS[dtype.kind]:
         return c.Invoke(helpers.use(f"{fn}_{vector}"), args)
+    if f"{fn}_{dtype}" in CORES:
+        return c.Invoke(helpers.use_lanewise(f"{fn}_{dtype}", dtype, lanes.count, len(args)), args)
     letters = tuple(c.Name(letter) for letter in "abcd"[: len(args)])
     scalar = functions.spell(fn, dtype, letters, helpers)
     if not isinstance(scalar, c.Invoke) or scalar.args != letters:

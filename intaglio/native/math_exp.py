@@ -10,6 +10,10 @@ from intaglio.native.helper import Helper
 
 _BITS = ("bits_f32_u32", "bits_u32_f32")
 
+CORES = {"exp_f32": ("exp_core_f32", -105.0, 90.0)}
+"""Functions that are a core between bounds. Vectors are bounded first: where bounds and core are one loop,
+compilers work out what the core is at the bounds and choose between three results."""
+
 HELPERS = {
     "scale_f32": Helper(
         """/* x * 2^k for -252 <= k <= 254 */
@@ -39,11 +43,9 @@ static inline float expm1_core_f32(float r) {
     return p * (r * r) + r;
 }"""
     ),
-    "exp_f32": Helper(
-        """/* e^x; error below 1.5 ULP */
-static inline float exp_f32(float x) {
-    x = x < -105.0f ? -105.0f : x;
-    x = x > 90.0f ? 90.0f : x;
+    "exp_core_f32": Helper(
+        """/* e^x for -105 <= x <= 90 */
+static inline float exp_core_f32(float x) {
     float near = x * 1.442695f + 12583166.0f; /* low bits: 254 + n, n near x / ln(2) */
     float n = near - 12583166.0f;
     float r = (x - n * 0.693359375f) + n * 2.1219444e-4f;
@@ -52,6 +54,15 @@ static inline float exp_f32(float x) {
     return (1.0f + expm1_core_f32(r)) * a * b;
 }""",
         ("expm1_core_f32", *_BITS),
+    ),
+    "exp_f32": Helper(
+        """/* e^x; error below 1.5 ULP */
+static inline float exp_f32(float x) {
+    x = x < -105.0f ? -105.0f : x;
+    x = x > 90.0f ? 90.0f : x;
+    return exp_core_f32(x);
+}""",
+        ("exp_core_f32",),
     ),
     "exp2_f32": Helper(
         """/* 2^x; error below 1.5 ULP */

@@ -10,9 +10,13 @@ from __future__ import annotations
 import re
 
 from intaglio.native.helper import C_TYPES, Helper
+from intaglio.native.math_exp import CORES
 from intaglio.shared.dtypes import BY_NAME, DType
 
 _NAME = re.compile(r"(?:(\w+?)_)?((?:f|i|u)\d+)x(\d+)")
+_REGISTERS = {16: ("__SSE2__", "_mm"), 32: ("__AVX__", "_mm256"), 64: ("__AVX512F__", "_mm512")}
+_GREATER = {"max": True, "min": False, "at_least": True, "at_most": False}
+BOUNDED = ("at_least", "at_most")
 _OPERATORS = {"add": "+", "mul": "*"}
 HORIZONTAL = {"add": "sum", "mul": "product", "max": "greatest", "min": "least"}
 """The name of the helper that combines all lanes into one value."""
@@ -37,8 +41,8 @@ def make(name: str) -> Helper | None:
     v = vector_name(dtype, lanes)
     if operation is None:
         return Helper(_types(dtype, lanes))
-    if operation in ("max", "min") and found[2] == "f32" and lanes == 16:
-        return _extreme(operation, v)
+    if operation in _GREATER and dtype.is_float and lanes * dtype.size in _REGISTERS:
+        return _bounded(operation, dtype, lanes, v)
     template = (_INTEGER if dtype.is_integer else {}).get(operation, _TEMPLATES.get(operation))
     if template is None:
         return _special(operation, dtype, lanes, v)
@@ -51,6 +55,43 @@ def make(name: str) -> Helper | None:
         *(f"{part}_{v}" for part in ("splat", "select") if part != operation and f"{part}_$(" in template),
     ]
     return Helper(text.strip(), tuple(needs))
+
+
+def _bounded(operation: str, dtype: DType, lanes: int, v: str) -> Helper:
+    """Extremes of two by the instruction that machines have; compilers compare and select if not told to.
+
+    The instruction gives its second operand where one is NaN.
+    """
+    has, prefix = _REGISTERS[lanes * dtype.size]
+    mask, narrow = vector_name(mask_dtype(dtype), lanes), dtype.size == 4
+    register = f"__m{8 * lanes * dtype.size}{'' if narrow else 'd'}"
+    greater, is_bound = _GREATER[operation], operation in BOUNDED
+    other = "x" if is_bound else "a"
+    suffix, wide = "ps" if narrow else "pd", lanes * dtype.size == 64
+    function = f"{prefix}_{'max' if greater else 'min'}_{suffix}"
+    found = f"({v}){function}(({register})b, ({register}){other})"
+    sign, word = (">", "greater") if greater else ("<", "less")
+    if is_bound:
+        about = f"x, or the bound where x is {'less' if greater else 'greater'}; NaN stays"
+        params, first = f"{v} x, {C_TYPES[dtype.name]} bound", f"    {v} b = splat_{v}(bound);\n"
+        chosen, result = f"b {sign} x", found
+    else:
+        about, params, first = f"the {word} of two; NaN when one is", f"{v} a, {v} b", ""
+        chosen, result = f"(b {sign} a) | (b != b)", f"select_{v}(b != b, b, {found})"
+        if wide:  # compilers select by longer ways than this
+            test = f"{prefix}_cmp_{suffix}_mask(({register})b, ({register})b, _CMP_UNORD_Q)"
+            result = f"({v}){prefix}_mask_mov_{suffix}(({register}){found}, {test}, ({register})b)"
+    text = f"""/* {about} */
+static inline {v} {operation}_{v}({params}) {{
+{first}#if defined({has})
+    return {result};
+#else
+    {mask} chosen = {chosen};
+    return ({v})((chosen & ({mask})b) | (~chosen & ({mask}){other}));
+#endif
+}}"""
+    needs = (f"splat_{v}",) if is_bound else () if wide else (f"select_{v}",)
+    return Helper(text, (v, mask, *needs, "IMMINTRIN"))
 
 
 def _types(dtype: DType, lanes: int) -> str:
@@ -142,19 +183,6 @@ static inline {w} {name}_{to}_{v}({v} x) {{
     return Helper(text, tuple(dict.fromkeys(needs)), ("stdint.h",))
 
 
-def _extreme(operation: str, v: str) -> Helper:
-    """The greater or less of vectors of 512 bits, for which compilers find no instruction by themselves."""
-    text = _TEMPLATES[operation].replace("$", v).strip()
-    first, sign, rest = text.partition("{\n")
-    registers = f"""#if defined(__AVX512F__)
-    __m512 x = _mm512_{operation}_ps((__m512)b, (__m512)a); /* a where one is NaN */
-    return ({v})_mm512_mask_mov_ps(x, _mm512_cmp_ps_mask((__m512)b, (__m512)b, _CMP_UNORD_Q), (__m512)b);
-#else
-"""
-    text = f"{first}{sign}{registers}{rest.removesuffix('}')}#endif\n}}"
-    return Helper(text, (v, vector_name(BY_NAME["i32"], 16), f"select_{v}", "IMMINTRIN"))
-
-
 def _horizontal(operation: str, dtype: DType, lanes: int, word: str) -> Helper:
     """Halves are combined until one lane is left, so that the order does not depend on the target."""
     t, v = C_TYPES[dtype.name], vector_name(dtype, lanes)
@@ -197,18 +225,23 @@ def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
     names = "abcd"[:arity]
     params = ", ".join(f"{v} {n}" for n in names)
     arrays = ", ".join(f"{n}_[{lanes}]" for n in names)
-    stores = "\n".join(f"    *({v}_u *){n}_ = {n};" for n in names)
+    given, needs, called = dict(zip(names, names, strict=True)), [v], function
+    if function in CORES:
+        called, low, high = CORES[function]
+        given["a"] = f"at_most_{v}(at_least_{v}(a, {low}f), {high}f)"
+        needs += [called, f"at_most_{v}", f"at_least_{v}"]
+    stores = "\n".join(f"    *({v}_u *){n}_ = {given[n]};" for n in names)
     args = ", ".join(f"{n}_[i]" for n in names)
     return Helper(
         f"""static inline {v} {lanewise_name(function, dtype, lanes)}({params}) {{
     {t} {arrays};
 {stores}
     for (int i = 0; i < {lanes}; i++) {{
-        a_[i] = {function}({args});
+        a_[i] = {called}({args});
     }}
     return *({v}_u *)a_;
 }}""",
-        (v,),
+        tuple(needs),
     )
 
 

@@ -27,6 +27,7 @@ def show_schedule(graph: Graph, kernel: str, steps: str, settings: Settings) -> 
         fusing=settings.runs("FuseOps"),
         layouting=settings.runs("AlterOpLayout"),
         chaining=settings.runs("FuseChains"),
+        attention=settings.runs("FuseAttention"),
         accuracy=settings.accuracy,
         plain=kernel_names({kernel: steps}),
     )

@@ -155,15 +155,15 @@ class Contraction:
     names: Names = field(default_factory=lambda: Names(()))
 
     @staticmethod
-    def of_dot(anchor: Anchor) -> Contraction:
-        """A `dot` by the axes of its spec."""
+    def of_dot(anchor: Anchor, regular: bool = True) -> Contraction:
+        """A `dot` by the axes of its spec, which stay whole unless `regular`."""
         inputs, out = anchor.attrs["spec"].split("->")
         axes = inputs.split(",")
         left, right = (Factor.operand(x, own) for x, own in zip(anchor.operands, axes, strict=True))
         extents: dict[str, IndexLike] = {}
         for operand, own in zip(anchor.operands, axes, strict=True):
             extents |= dict(zip(own, operand.type.shape, strict=True))
-        return Contraction.made(anchor, left, right, out, extents)
+        return Contraction.made(anchor, left, right, out, extents, regular)
 
     @staticmethod
     def of_reduction(anchor: Anchor) -> Contraction:
@@ -180,14 +180,19 @@ class Contraction:
 
     @staticmethod
     def made(
-        anchor: Anchor, left: Factor, right: Factor, out_axes: str, extents: Mapping[str, IndexLike]
+        anchor: Anchor,
+        left: Factor,
+        right: Factor,
+        out_axes: str,
+        extents: Mapping[str, IndexLike],
+        regular: bool = True,
     ) -> Contraction:
         """Products of two factors, summed over the axes that the result does not have."""
         made = Contraction(
             anchor, left, right, out_axes, extents, lambda env: tuple(env[a] for a in out_axes)
         )
         made.names = Names(anchor.names)
-        return made.regular()
+        return made.regular() if regular else made
 
     def regular(self) -> Contraction:
         """The same contraction with axes split where an array divides them, as a view of heads does, so that

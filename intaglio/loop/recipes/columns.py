@@ -272,6 +272,12 @@ class ColumnTiles:
 
     def pack(self, group: Panels, buffer: Buffer) -> list[Stmt]:
         """Copy the right operand into the panels of one group."""
+        return self.over(
+            self.pack_outer, self.contraction.fixed, lambda env: self.pack_panels(group, buffer, env)
+        )
+
+    def pack_panels(self, group: Panels, buffer: Buffer, env: Env) -> list[Stmt]:
+        """Copy what the right operand has at some values of the outer axes."""
         turned = any(s != 1 for s in self.contraction.dim_strides(self.column).right)
 
         def copy(env: Env, number: IndexLike, place: IndexLike) -> Stmt:
@@ -306,11 +312,7 @@ class ColumnTiles:
                 ),
             )
 
-        return self.over(
-            self.pack_outer,
-            self.contraction.fixed,
-            lambda env: loop(self.names["j0"], group.count, lambda number: panel(env, number)),
-        )
+        return loop(self.names["j0"], group.count, lambda number: panel(env, number))
 
 
 def _far_rows(contraction: Contraction, reduced: list[Dim]) -> bool:

@@ -32,12 +32,12 @@ PLAIN_BELOW = 256  # products; smaller contractions are plain loops
 
 def lower_dot(anchor: Anchor, target: Target) -> Nest | None:
     """Register tiles for a contraction; None for tiny ones and for shapes or types no form fits."""
-    return best_plan(Contraction.of_dot(anchor), target) if _one_type(anchor) else None
+    return best_plan(Contraction.of_dot(anchor), target) if one_type(anchor) else None
 
 
 def lower_reduction(anchor: Anchor, target: Target) -> Nest | None:
     """Vector accumulators for a sum, product, maximum or minimum over any axes; None as for `lower_dot`."""
-    return best_plan(Contraction.of_reduction(anchor), target) if _one_type(anchor) else None
+    return best_plan(Contraction.of_reduction(anchor), target) if one_type(anchor) else None
 
 
 def best_plan(contraction: Contraction, target: Target) -> Nest | None:
@@ -57,7 +57,8 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
     return None if plan is None else plan.nest()
 
 
-def _one_type(anchor: Anchor) -> bool:
+def one_type(anchor: Anchor) -> bool:
+    """Whether operands and result have one type that tiles are for."""
     dtypes = {anchor.result.dtype, *(x.type.dtype for x in anchor.operands)}
     return len(dtypes) == 1 and anchor.dtype.name in ("f32", "f64", "i32", "i64")
 
