@@ -28,6 +28,7 @@ from intaglio.loop.groups import Decision
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
 from intaglio.loop.memory import lifetime_map, plan_memory
+from intaglio.loop.peel import peel_loops
 from intaglio.loop.recipes.anchor import ACCURACIES, Accuracy
 from intaglio.loop.schedule import kernel_names, schedule_program
 from intaglio.loop.search import Records, load_records
@@ -48,6 +49,7 @@ PASS_LEVELS = {
     "AlterOpLayout": 3,
     "FuseChains": 3,
     "FuseAttention": 3,
+    "PeelLoops": 3,
     "AlternateLoops": 3,
 }
 """The passes that settings select by name, with the level each runs from."""
@@ -156,6 +158,8 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     )
     settle_threads(program)
     program = share_kernels(schedule_program(program, settings.schedules))
+    if settings.runs("PeelLoops"):
+        program = peel_loops(program)
     if settings.runs("AlternateLoops"):
         program = alternate_loops(program, target)
     seconds["Lower"] = time.perf_counter() - started

@@ -9,7 +9,7 @@ from intaglio.compile import PASS_LEVELS, Settings, lower_graph, optimise
 from intaglio.graph.ir import Graph
 from intaglio.graph.passes import PASSES
 from intaglio.graph.text import print_graph
-from intaglio.loop import alternate, attention, chains, fuse, layout, memory
+from intaglio.loop import alternate, attention, chains, fuse, layout, memory, peel
 from intaglio.loop.text import print_kernel, print_program
 from intaglio.native.emit import emit_program
 from intaglio.shared.errors import ArgumentError
@@ -86,7 +86,7 @@ def pass_table() -> list[tuple[str, int, str]]:
     """Every pass in order: its name, the opt level it runs from, and what it does."""
     modules = {one.name: sys.modules[one.function.__module__] for one in PASSES}
     modules |= {"FuseOps": fuse, "AlterOpLayout": layout, "FuseChains": chains, "FuseAttention": attention}
-    modules |= {"AlternateLoops": alternate, "PlanMemory": memory}
+    modules |= {"PeelLoops": peel, "AlternateLoops": alternate, "PlanMemory": memory}
     levels = {**PASS_LEVELS, "PlanMemory": 0}
     return [(name, levels[name], _summary(module.__doc__ or "")) for name, module in modules.items()]
 

@@ -107,6 +107,12 @@ def test_blocks_are_packed_where_they_are_read():
     assert "pack rows" in notes("bkm,bkn->bmn", b=2, k=24, m=1024, n=70)
 
 
+def test_results_across_their_lanes_are_turned_where_operands_need_no_packing():
+    program = check("btk,btn->nk", {"b": 4, "t": 6, "k": 28, "n": 512})
+    assert program is not None
+    assert not program.scratch
+
+
 def test_a_long_reduction_with_an_epilogue_stores_once():
     bias = Buffer("bias", f32, (70,), "input")
 

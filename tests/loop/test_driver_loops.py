@@ -17,6 +17,7 @@ from intaglio.graph.eval import evaluate
 from intaglio.loop.alternate import alternate_loops
 from intaglio.loop.eval import evaluate as run_loops
 from intaglio.loop.ir import Block, Call, For, Program, Stmt, While, walk
+from intaglio.loop.peel import peel_loops
 from intaglio.loop.spec import verify
 from intaglio.loop.text import parse_program, print_program
 from intaglio.shared.target import GENERIC
@@ -186,6 +187,58 @@ def test_weights_that_a_carry_starts_from() -> None:
         return h + 1, c
 
     lowered(model, [array(5, 8, 64), WEIGHTS], target="x86-64-v3")
+
+
+# The last step
+
+CHAIN = """program p
+input x: f32[4, 8]
+output y: f32[4, 8]
+scratch h: f32[8]
+scratch g: f32[8]
+kernel take(x: f32[8], h: f32[8], y: f32[8]) writes y
+    for i in range(8)
+        y[i] = x[i] + h[i]
+kernel carry(y: f32[8], g: f32[8]) writes g
+    for i in range(8)
+        g[i] = y[i] * 0.5
+kernel again(g: f32[8], h: f32[8]) writes h
+    for i in range(8)
+        h[i] = g[i] + 1.0
+kernel clear(h: f32[8]) writes h
+    for i in range(8)
+        h[i] = 0.0
+phase forward
+    clear(h)
+    for t in range(4)
+        take(x[8 * t:], h, y[8 * t:])
+        carry(y[8 * t:], g)
+        again(g, h)
+"""
+
+
+def test_the_last_step_makes_nothing_for_a_next_one() -> None:
+    x = array(4, 8)
+    expected, h = [], np.zeros(8, np.float32)
+    for row in x:
+        expected.append(row + h)
+        h = expected[-1] * np.float32(0.5) + 1
+    program = peel_loops(parse_program(CHAIN))
+    verify(program)
+    check(program, [x], [np.stack(expected)])
+    assert calls(program.phases["forward"]) == ["clear", "take"]
+    (loop,) = loops(program)
+    assert loop.stop == 3
+    assert calls(loop.body) == ["take", "carry", "again"]
+
+
+@pytest.mark.parametrize("reader", ["again(g, y)", "clear(h)"])
+def test_what_is_touched_behind_a_loop_is_made_in_its_last_step(reader: str) -> None:
+    program = peel_loops(parse_program(CHAIN + f"    {reader}\n"))
+    (loop,) = loops(program)
+    last = calls(program.phases["forward"])
+    assert last[1:-1] == (["take", "carry"] if reader == "again(g, y)" else [])
+    assert loop.stop == (3 if reader == "again(g, y)" else 4)
 
 
 # Forwards and backwards

@@ -85,7 +85,11 @@ def column_plans(
                 yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, False, rank))
             if packs:
                 yield BlockedColumns.of(ColumnTiles.plan(contraction, target, lanes, *loops, True, rank))
-        elif packs and column.extent >= lanes and TurnedColumns.fits(contraction, row):
+        elif column.extent >= lanes and TurnedColumns.fits(contraction, row):
+            if contraction.right.data is None and all(s == 1 for s in strides.right):
+                yield TurnedColumns.plan(contraction, target, lanes, *loops, False, rank)
+            if not packs:
+                continue
             yield TurnedColumns.plan(contraction, target, lanes, *loops, True, rank)
 
 
