@@ -25,8 +25,9 @@ from intaglio.compile import compile_graph
 from intaglio.compiled import Compiled
 from intaglio.readers.torch.arrays import array_of, tensor_of
 from intaglio.readers.torch.frozen import FrozenPrograms, Run, static_inputs
-from intaglio.readers.torch.fx import FxProgram, read_fx
-from intaglio.shared.errors import ArgumentError
+from intaglio.readers.torch.fx import FxProgram, has_bounded_sizes, read_fx
+from intaglio.shared.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from intaglio.shared.settings import debug
 
 SETTINGS = ("threads", "opt_level", "toolchain", "opt", "accuracy")
 
@@ -53,14 +54,14 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
         )
     settings = {"threads": torch.get_num_threads(), **given}
 
-    def forward(graph: GraphModule, inputs: Sequence[Any], static: Sequence[int] = ()) -> Any:
+    def forward(graph: GraphModule, inputs: Sequence[Any], **options: Any) -> Any:
         known = _metadata()
         visible = known.num_forward_returns if known is not None else None
-        compiled = CompiledFx(graph, inputs, settings, checked=True, visible=visible, static=static)
-        return make_boxed_func(compiled)
+        return make_boxed_func(CompiledFx(graph, inputs, settings, checked=True, visible=visible, **options))
 
     def inference(graph: GraphModule, inputs: Sequence[Any]) -> Any:
-        return forward(graph, inputs, static_inputs(_metadata()) if freeze else ())
+        static = static_inputs(_metadata()) if freeze else ()
+        return forward(graph, inputs, static=static, symbolic=True)
 
     def backward(graph: GraphModule, inputs: Sequence[Any]) -> Any:
         return make_boxed_func(CompiledFx(graph, inputs, settings, checked=False, visible=0))
@@ -78,8 +79,9 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
 
 
 class CompiledFx:
-    """An FX graph as C; a program for every set of sizes it is called with. Arguments as for `read_fx`.
+    """An FX graph as C. Arguments as for `read_fx`.
 
+    There is a program for every set of sizes it is called with, or one where `symbolic` ones have bounds.
     `static` are the inputs that may be constants as long as they do not change.
     """
 
@@ -92,11 +94,14 @@ class CompiledFx:
         checked: bool,
         visible: int | None,
         static: Sequence[int] = (),
+        symbolic: bool = False,
     ) -> None:
         self.module = module
         self.settings = settings
         self.checked, self.visible, self.static = checked, visible, static
         self.varying = [k for k, x in enumerate(inputs) if not _is_static(x)]
+        self.numbers = [k for k in self.varying if not isinstance(inputs[k], (torch.Tensor, torch.SymInt))]
+        self.symbolic = symbolic and has_bounded_sizes(inputs)
         self.programs: dict[tuple[Any, ...], Run] = {}
         self.frozen: dict[tuple[Any, ...], FrozenPrograms] = {}
         if not self.varying and not static:
@@ -113,22 +118,39 @@ class CompiledFx:
         return self.frozen[key](arguments)
 
     def _key(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The sizes and numbers that the caller may choose."""
+        """The sizes and numbers that the caller may choose and that are fixed in a program."""
         if not self.varying:
             return ()
-        chosen = [arguments[k] for k in self.varying]
+        chosen = [arguments[k] for k in (self.numbers if self.symbolic else self.varying)]
         return tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else x for x in chosen)
 
     def _program(self, arguments: Sequence[Any]) -> Run:
-        key = self._key(arguments)
-        if key not in self.programs:
-            self.programs[key] = self._compiled(arguments)
-        return self.programs[key]
+        found = self.programs.get(self._key(arguments))
+        if found is None:
+            found = self._compiled(arguments)
+            self.programs[self._key(arguments)] = found
+        return found
 
     def _compiled(self, arguments: Sequence[Any], constants: Sequence[int] = ()) -> Run:
-        """A program for arguments of these sizes, in which some of them are constants."""
+        """A program for arguments of these sizes, or of all, in which some of them are constants."""
+        if self.symbolic:
+            try:
+                return self._built(arguments, constants)
+            except (UnsupportedError, ShapeError, DTypeError) as error:
+                debug(1, f"torch.compile: a program for every size, because symbols do not do: {error}")
+                self.symbolic = False
+        return self._built(arguments, constants)
+
+    def _built(self, arguments: Sequence[Any], constants: Sequence[int]) -> Run:
         with unset_fake_temporarily():  # constants of the module are real tensors
-            program = read_fx(self.module, arguments, self.checked, self.visible, constants)
+            program = read_fx(
+                self.module,
+                arguments,
+                checked=self.checked,
+                visible=self.visible,
+                constants=constants,
+                symbolic=self.symbolic,
+            )
             compiled = compile_graph(program.graph, **self.settings) if program.graph.outputs else None
         if compiled is not None:
             _own_constants(compiled, [arguments[k] for k in constants])

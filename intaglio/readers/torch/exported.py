@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +15,8 @@ from torch.export.graph_signature import InputKind, OutputKind
 from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
 from intaglio.readers.torch.importer import OUTSIDE, Importer, RandomState
+from intaglio.readers.torch.symbols import Symbols
 from intaglio.shared.errors import ArgumentError, FileFormatError, UnsupportedError
-from intaglio.shared.index import IndexLike, Var, var_index
 from intaglio.shared.types import TensorType
 from intaglio.shared.where import Where
 
@@ -129,7 +127,7 @@ class Reader:
         self.importer = Importer(program.graph_module, self.graph)
         if seed is not None:
             self.importer.random = RandomState(self.graph, seed)
-        self.symbols: dict[str, IndexLike] = {}
+        self.symbols = Symbols(program.range_constraints)
         self.states: dict[str, Value] = {}
         self._tied: dict[Any, Value] = {}
 
@@ -187,33 +185,5 @@ class Reader:
             raise UnsupportedError(f"argument {node.name} is a {type(value).__name__}")
         if value.layout != torch.strided:
             raise UnsupportedError(f"argument {node.name} is a {value.layout} tensor", hint="make it dense")
-        shape = tuple(self.extent(e) for e in value.shape)
+        shape = tuple(self.symbols.extent(e) for e in value.shape)
         return self.graph.input(TensorType(dtype_of_torch(value.dtype), shape), node.name)
-
-    def extent(self, extent: Any) -> IndexLike:
-        """An extent: a number, or a symbol with its bounds."""
-        if isinstance(extent, int):
-            return extent
-        expression = extent.node.expr
-        if not expression.is_Symbol:
-            return _affine(expression, self.symbol)
-        return self.symbol(expression)
-
-    def symbol(self, expression: Any) -> IndexLike:
-        name = str(expression)
-        if name not in self.symbols:
-            ranges = self.program.range_constraints.get(expression)
-            low = int(ranges.lower) if ranges is not None else 1
-            high = None
-            if ranges is not None and math.isfinite(float(ranges.upper)) and int(ranges.upper) < 2**31:
-                high = int(ranges.upper)
-            self.symbols[name] = var_index(Var(re.sub(r"\W", "_", name), max(low, 1), high))
-        return self.symbols[name]
-
-
-def _affine(expression: Any, symbol: Any) -> IndexLike:
-    """A sum of multiples of symbols, such as `2*s0 + 1`."""
-    total: IndexLike = 0
-    for term, coefficient in expression.as_coefficients_dict().items():
-        total = total + (symbol(term) if term.is_Symbol else int(term)) * int(coefficient)
-    return total

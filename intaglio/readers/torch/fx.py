@@ -1,4 +1,4 @@
-"""FX graphs from `torch.compile` as graphs: their placeholders are inputs, sizes are known numbers."""
+"""FX graphs from `torch.compile` as graphs: their placeholders are inputs, sizes numbers or symbols."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from intaglio.graph.ir import Graph, Value
 from intaglio.readers.torch.arrays import array_of, dtype_of_torch
 from intaglio.readers.torch.checks import IndexChecks
 from intaglio.readers.torch.importer import Importer
+from intaglio.readers.torch.symbols import Symbols, bounds_of, highest
+from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.index import Index
 from intaglio.shared.types import TensorType
 
@@ -41,12 +43,14 @@ def read_fx(
     checked: bool = True,
     visible: int | None = None,
     constants: Collection[int] = (),
+    symbolic: bool = False,
 ) -> FxProgram:
     """The graph of an FX module for arguments of these shapes, types and numbers.
 
     Args:
         visible: how many results, by default all, a user sees; they lie in memory as PyTorch's do.
         constants: positions of tensors that are to be constants of the graph, with the values they have.
+        symbolic: whether PyTorch's symbols are symbols of the graph, and not the numbers of the arguments.
         checked: whether indices are to be checked, which a backward pass does not need to do again.
 
     Raises:
@@ -56,22 +60,10 @@ def read_fx(
     importer = Importer(module, graph)
     draws = importer.draws = {}
     checks = importer.checks = IndexChecks() if checked else None
-    placeholders: dict[str, Any] = {}
-    position: dict[Value, int] = {}
     nodes = [node for node in module.graph.nodes if node.op == "placeholder"]
-    for k, (node, argument) in enumerate(zip(nodes, arguments, strict=True)):
-        importer.sizes.update(_sizes(node.meta.get("val"), argument))
-        if k in constants:
-            value = graph.constant(array_of(argument), node.name)
-            placeholders[node.name] = value
-            position[value] = k
-        elif isinstance(argument, torch.Tensor):
-            type_ = TensorType(dtype_of_torch(argument.dtype), tuple(int(e) for e in argument.shape))
-            value = graph.input(type_, node.name)
-            placeholders[node.name] = value
-            position[value] = k
-        else:
-            placeholders[node.name] = argument
+    symbols = Symbols() if symbolic else None
+    placeholders = _placed(importer, nodes, arguments, constants, symbols)
+    position = {value: k for k, value in enumerate(placeholders.values()) if isinstance(value, Value)}
     results: list[tuple[str, Any]] = []
     outputs: list[Value] = []
     last = next(node for node in module.graph.nodes if node.op == "output")
@@ -81,6 +73,8 @@ def read_fx(
             outputs.append(result)
         elif isinstance(result, Value) and result in position:
             results.append(("argument" if _is_handed_through(node) else "copy", position[result]))
+        elif isinstance(result, Index) and node in nodes:
+            results.append(("argument", nodes.index(node)))
         elif result is None or isinstance(result, (bool, int, float)):
             results.append(("constant", result))
         else:
@@ -93,9 +87,55 @@ def read_fx(
     graph.set_outputs(outputs, [f"y{k}" for k in range(len(outputs))])
     read = {value for node in graph.nodes for value in node.inputs} | set(outputs)
     graph.inputs = [value for value in graph.inputs if value in read]
+    if symbols is not None:
+        _check_found(symbols, graph.inputs)
     sources: dict[Value, int | Callable[[], torch.Tensor]] = {**position, **draws}
     taken = tuple(sources[value] for value in graph.inputs)
     return FxProgram(graph, taken, tuple(results), tuple(checks.texts) if checks is not None else ())
+
+
+def _placed(
+    importer: Importer,
+    nodes: Sequence[Any],
+    arguments: Sequence[Any],
+    constants: Collection[int],
+    symbols: Symbols | None,
+) -> dict[str, Any]:
+    """What each placeholder is: an input or constant of the graph, a number or a symbol."""
+    graph, placed = importer.graph, dict[str, Any]()
+    for k, (node, argument) in enumerate(zip(nodes, arguments, strict=True)):
+        found = node.meta.get("val")
+        if symbols is None:
+            importer.sizes.update(_sizes(found, argument))
+        if k in constants:
+            placed[node.name] = graph.constant(array_of(argument), node.name)
+        elif isinstance(argument, torch.Tensor):
+            shape = argument.shape if symbols is None else found.shape
+            extents = tuple(int(e) if symbols is None else symbols.extent(e) for e in shape)
+            placed[node.name] = graph.input(TensorType(dtype_of_torch(argument.dtype), extents), node.name)
+        elif symbols is not None and isinstance(found, torch.SymInt):
+            placed[node.name] = symbols.extent(found)
+        else:
+            placed[node.name] = argument
+    return placed
+
+
+def has_bounded_sizes(inputs: Sequence[Any]) -> bool:
+    """Whether some sizes of a graph's inputs are symbols, and all of these have bounds."""
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    sizes: list[Any] = [
+        extent for tensor in tensors for extent in tensor.shape if isinstance(extent, torch.SymInt)
+    ]
+    ranges = [bounds_of(symbol, size) for size in sizes for symbol in size.node.expr.free_symbols]
+    return bool(ranges) and all(found.lower >= 1 and highest(found) is not None for found in ranges)
+
+
+def _check_found(symbols: Symbols, inputs: Sequence[Value]) -> None:
+    """Raise UnsupportedError for a symbol that is no axis of an input: nobody would know it."""
+    found = {extent for value in inputs for extent in value.type.shape}
+    for name, symbol in symbols.known.items():
+        if symbol not in found:
+            raise UnsupportedError(f"the symbolic size {name} is no axis of an input that is read")
 
 
 def _is_handed_through(node: Any) -> bool:

@@ -78,6 +78,7 @@ class Importer:
         self.tensors: dict[str, Value] = {}
         self.random: RandomState | None = None
         self.sizes: dict[str, int] = {}
+        self._evaluated: dict[Any, int | None] = {}
         self.places: dict[Value, Value] = {}
         self.counts: dict[Var, Value] = {}
         self.draws: dict[Value, Callable[[], torch.Tensor]] | None = None
@@ -188,15 +189,15 @@ class Importer:
                 if isinstance(theirs, torch.Tensor) and own is not None:
                     self._check_one(own, theirs)
 
-    @staticmethod
-    def _check_one(result: Any, expected: torch.Tensor) -> None:
+    def _check_one(self, result: Any, expected: torch.Tensor) -> None:
         if expected.device.type != "cpu":
             raise UnsupportedError(
                 f"a tensor on {expected.device} is not supported", hint="keep it on the CPU"
             )
         type_ = type_of(result)
-        known = [(a, b) for a, b in zip(type_.shape, expected.shape, strict=False)
-                 if isinstance(a, int) and isinstance(b, int)]  # fmt: skip
+        shape = [self.known_size(extent) for extent in expected.shape]
+        known = [(a, b) for a, b in zip(type_.shape, shape, strict=False)
+                 if isinstance(a, int) and b is not None]  # fmt: skip
         same_rank = len(type_.shape) == expected.dim()
         if type_.dtype != dtype_of_torch(expected.dtype) or not same_rank or any(a != b for a, b in known):
             raise UnsupportedError(
@@ -216,8 +217,24 @@ class Importer:
         return self.graph.constant(np.asarray(result))
 
     def known_size(self, extent: Any) -> int | None:
-        """An extent that PyTorch has found, when it is a number or the caller has given its symbol one."""
-        return extent if isinstance(extent, int) else self.sizes.get(str(extent))
+        """An extent that PyTorch has found, when it is a number or the caller has given its symbols ones."""
+        if isinstance(extent, int):
+            return extent
+        expression = extent.node.expr
+        if expression not in self._evaluated:
+            given = {s: self.sizes[str(s)] for s in expression.free_symbols if str(s) in self.sizes}
+            number = expression.subs(given)
+            self._evaluated[expression] = int(number) if number.is_Integer else None
+        return self._evaluated[expression]
+
+    def known_shape(self, tensor: torch.Tensor) -> tuple[int, ...]:
+        """The shape that PyTorch has found, in numbers. Raises UnsupportedError where it has symbols."""
+        shape = [self.known_size(extent) for extent in tensor.shape]
+        known = tuple(extent for extent in shape if extent is not None)
+        if len(known) < len(shape):
+            raise UnsupportedError(f"a result of the symbolic shape {list(tensor.shape)} is not supported",
+                                   hint="give its sizes numbers")  # fmt: skip
+        return known
 
     def size(self, extent: Index) -> Value:
         """An extent of symbols that the program itself found as a number of the program."""

@@ -49,7 +49,7 @@ def embedding_bag(call: FxCall, weight: Any, index: Any, offsets: Any, by_freque
         y = indexing.index_add(call.full(result_shape, 0, dtype), 0, bag, chosen)
         y = y / unsqueeze(prim.max(number, 1), 1) if mode == MEAN else y
     found = call.node.meta["val"]
-    sizes = [tuple(int(e) for e in part.shape) for part in found]
+    sizes = [call.importer.known_shape(part) for part in found]
     places = convert(bag, integers) if sizes[1] != (0,) else call.full((0,), 0, integers)
     counted = convert(number, integers) if sizes[2] == (bags,) else call.full(sizes[2], 0, integers)
     largest = call.full(sizes[3], 0, integers)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from intaglio.ops.compositions import random as draws
-from intaglio.ops.compositions.basic import dtype_of, shape_of
+from intaglio.ops.compositions.basic import dtype_of, shape_of, static
 from intaglio.ops.like import iota_like
 from intaglio.ops.registry import prim
 from intaglio.readers.torch.arrays import dtype_of_torch
@@ -128,14 +128,16 @@ def rrelu(call: FxCall, x: Any, noise: Any, lower: float = 1 / 8, upper: float =
     if call.importer.draws is None:
         raise UnsupportedError(NOBODY_DRAWS, hint=DRAW_OUTSIDE)
     held = call.node.args[0].meta["val"]  # type: ignore[union-attr]
-    slope = _drawn(call, lambda tensor: tensor.uniform_(lower, upper), held.shape, held.dtype)
+    shape = call.importer.known_shape(held)
+    slope = _drawn(call, lambda tensor: tensor.uniform_(lower, upper), shape, held.dtype)
     return prim.where(negative, x * slope, x), prim.where(negative, slope, 1)
 
 
 def _drawn(call: FxCall, fill: Callable[[Any], Any], shape: Any = None, dtype: Any = None) -> Any:
     """An input of the graph that PyTorch fills with random numbers at every call."""
     found = call.node.meta["val"]
-    shape = tuple(int(e) for e in (found.shape if shape is None else shape))
+    wanted = call.importer.known_shape(found) if shape is None else shape
+    shape = tuple(static(extent, "random numbers") for extent in wanted)
     dtype = found.dtype if dtype is None else dtype
     draws = call.importer.draws
     assert draws is not None

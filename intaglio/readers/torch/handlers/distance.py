@@ -26,7 +26,7 @@ def cdist_backward(call: FxCall, g: Any, a: Any, b: Any, p: float, distance: Any
     """The derivative by a."""
     difference = unsqueeze(a, -2) - unsqueeze(b, -3)
     if 0 in (*shape_of(a), *shape_of(b)):
-        return call.full(call.node.meta["val"].shape, 0)
+        return call.full(call.importer.known_shape(call.node.meta["val"]), 0)
     return total(_norm_gradient(unsqueeze(g, -1), difference, p, unsqueeze(distance, -1)), -2)
 
 

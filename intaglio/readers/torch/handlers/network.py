@@ -273,9 +273,9 @@ def _antialiased(mode: str) -> Any:
     def handler(call: FxCall, x: Any, size: Any, corners: bool, *rest: Any) -> Any:
         """The overload `vec` has one list of scales where the other has a number for each axis."""
         scales = tuple(rest[0] or ()) if rest and isinstance(rest[0], list) else rest
-        found = call.node.meta["val"].shape[2:]
+        found = call.importer.known_shape(call.node.meta["val"])[2:]
         given = scales if len(scales) == len(found) else (None,) * len(found)
-        return resize.antialiased(x, [int(e) for e in found], given, mode, corners)
+        return resize.antialiased(x, list(found), given, mode, corners)
 
     return handler
 
