@@ -188,6 +188,20 @@ def stride(buffer: Buffer, index: tuple[IndexLike, ...], var: Var) -> int | None
     return position.coefficient(var)
 
 
+def is_even(index: IndexLike, var: Var) -> bool:
+    """Whether every step of a variable moves an index equally far: by a number, or by one made of symbols."""
+    if any(var in variables(d.value) for d in dynamics(index) if isinstance(d.value, Expr)):
+        return False
+    for atom, _ in index.terms if isinstance(index, Index) else ():
+        if isinstance(atom, Product):
+            own = [factor for factor in (atom.a, atom.b) if var in index_variables(factor)]
+            if len(own) > 1 or not all(is_even(factor, var) for factor in own):
+                return False
+        elif not isinstance(atom, Var) and var in index_variables(var_index(atom)):
+            return False
+    return True
+
+
 def substitute(value: Expr, env: Env, buffers: Buffers | None = None) -> Expr:
     """The expression with variables and buffers replaced; what it shares stays shared."""
     return _substitute(value, env, buffers, {})

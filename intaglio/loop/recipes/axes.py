@@ -65,6 +65,7 @@ class Dim:
 
 
 ALONE = Dim(1, ())
+UNKNOWN = 1 << 40  # what a stride made of symbols counts as
 """No loop."""
 
 
@@ -330,14 +331,25 @@ class Contraction:
             self.dims(self.axes(lambda left, right, out: not out)),
         )
 
-    @property
+    @cached_property
     def is_regular(self) -> bool:
-        """Whether every array moves by a stride along each loop."""
-        return not any(None in self.dim_strides(d).all for d in self.roles.all)
+        """Whether every array moves by a stride along each loop, if only one made of symbols."""
+        return all(self._is_even(dim.parts[-1][0]) for dim in self.roles.all)
+
+    def _is_even(self, axis: str) -> bool:
+        index = self.variables[axis]
+        if isinstance(index, int) or None not in self.strides(axis).all:
+            return True
+        left, right, stores, reads = self._probe
+        places_ = [(r.source, r.index) for r in (*left, *right, *reads)] + stores
+        return all(
+            isinstance(source, Buffer) and places.is_even(places.flat(source, at), variable_of(index))
+            for source, at in places_
+        )
 
     def dims(self, axes: Sequence[str]) -> list[Dim]:
         """Loops over axes, far strides first, merged where every array crosses two in one stride."""
-        order = sorted(axes, key=lambda a: [-(s or 0) for s in self._order_key(a)])
+        order = sorted(axes, key=lambda a: [-(UNKNOWN if s is None else s) for s in self._order_key(a)])
         dims: list[Dim] = []
         for axis in order:
             part = (axis, self.extents[axis])
