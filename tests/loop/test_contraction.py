@@ -10,10 +10,11 @@ from recipe_cases import AVX2, AVX512, program_of, run, types_of
 
 from intaglio.loop.ir import Buffer, For, Program, walk
 from intaglio.loop.ir import Store as StoreTo
+from intaglio.loop.places import is_even
 from intaglio.loop.recipes.tiles import best_tile
 from intaglio.ops.expr import Apply, Const, Read
 from intaglio.shared.dtypes import f32
-from intaglio.shared.index import variable
+from intaglio.shared.index import floordiv, variable
 from intaglio.shared.types import TensorType
 
 RNG = np.random.default_rng(0)
@@ -182,6 +183,40 @@ def test_symbolic_rows(spec, batch):
     program = program_of("dot", [TensorType(f32, (n, 20)), types_of(b)[0]], {"spec": spec}, AVX512)
     assert program is not None
     np.testing.assert_allclose(run(program, [a, b], {"batch": batch}), np.einsum(spec, a, b), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "symbolic"),
+    [
+        ("bmk,kn->bmn", "m"),
+        ("bmk,nk->bmn", "bm"),
+        ("bmk,bnk->bmn", "mn"),
+        ("bmk,bkn->bmn", "mk"),
+        ("bkm,bkn->bmn", "bk"),
+        ("mbk,nbk->bnm", "m"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 5, 30])
+def test_strides_made_of_symbols(spec, symbolic, size):
+    """Products of sequences: what lies before a symbolic axis is further apart the longer the sequence."""
+    n = variable("size", 32, lo=1)
+    extents = {"b": 3, "m": 18, "n": 40, "k": 24} | dict.fromkeys(symbolic, size)
+    a, b = operands(spec, extents)
+    shapes = [
+        tuple(n if x in symbolic else extents[x] for x in axes) for axes in spec.split("->")[0].split(",")
+    ]
+    program = program_of("dot", [TensorType(f32, shape) for shape in shapes], {"spec": spec}, AVX512)
+    assert program is not None
+    np.testing.assert_allclose(run(program, [a, b], {"size": size}), np.einsum(spec, a, b), atol=1e-4)
+
+
+def test_a_view_of_a_symbolic_array_is_no_stride():
+    n, i = variable("n", 32, lo=1), variable("i", 8)
+    (var,) = i.variables
+    assert is_even(i * n * 4 + i + 1, var)
+    assert is_even(n * n, var)
+    for index in (i * i, floordiv(i, 2) * n, floordiv(i + n, 4), i * floordiv(i, n)):
+        assert not is_even(index, var)
 
 
 @settings(max_examples=60, deadline=None)

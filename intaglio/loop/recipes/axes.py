@@ -65,7 +65,6 @@ class Dim:
 
 
 ALONE = Dim(1, ())
-UNKNOWN = 1 << 40  # what a stride made of symbols counts as
 """No loop."""
 
 
@@ -349,7 +348,7 @@ class Contraction:
 
     def dims(self, axes: Sequence[str]) -> list[Dim]:
         """Loops over axes, far strides first, merged where every array crosses two in one stride."""
-        order = sorted(axes, key=lambda a: [-(UNKNOWN if s is None else s) for s in self._order_key(a)])
+        order = sorted(axes, key=lambda a: [-(s or 0) for s in self._order_key(a)])
         dims: list[Dim] = []
         for axis in order:
             part = (axis, self.extents[axis])
