@@ -24,7 +24,7 @@ from intaglio.loop.lower_anchor import lower_anchor
 from intaglio.loop.lower_attention import AttentionLowering
 from intaglio.loop.lower_chain import ChainLowering
 from intaglio.loop.lower_group import GroupLowering, axis_variable, loops_over, total_work
-from intaglio.loop.lower_pooled import lower_pooled
+from intaglio.loop.lower_pooled import has_recipe, lower_pooled
 from intaglio.loop.lower_rows import lower_rows
 from intaglio.loop.lower_sizes import give_sizes
 from intaglio.loop.memory import touched
@@ -95,7 +95,7 @@ class Lowering:
         `outputs` maps values to the arrays they must end in, besides the graph's own updates.
         """
         fusion = fuse(graph, keep_phases=self.keep_phases, fusing=self.fusing)
-        pooled = find_pooled(fusion, self.target) if self.fusing and self.chaining else []
+        pooled = self.pooled(fusion) if self.fusing and self.chaining else []
         if self.layouting:
             self.layouts |= choose_layouts(fusion, pooled, self.target)
         chains = find_chains(fusion, pooled, self.layouts, self.target) if self.chaining else []
@@ -207,6 +207,12 @@ class Lowering:
         if isinstance(made, Attention):
             self.decisions.append(made.decision())
         return [self.finish_kernel(groups, first, nest)]
+
+    def pooled(self, fusion: Fusion) -> list[Pooled]:
+        """Poolings in the kernels of convolutions."""
+        return find_pooled(
+            fusion, self.target, lambda pair: has_recipe(pair, fusion, self.target, self.accuracy)
+        )
 
     def finish_kernel(self, groups: Sequence[Group], lowering: GroupLowering, nest: Nest) -> Call:
         """Make the kernel of a nest, with what is printed above it."""

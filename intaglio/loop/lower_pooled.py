@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from intaglio.graph.ir import Value
 from intaglio.loop import recipes
 from intaglio.loop.access import Place
-from intaglio.loop.groups import Pooled
-from intaglio.loop.ir import Alloc, Buffer, Stmt
+from intaglio.loop.groups import Fusion, Pooled
+from intaglio.loop.ir import Alloc, Buffer, Slice, Stmt
+from intaglio.loop.layout import is_depthwise
 from intaglio.loop.lower_anchor import describe_anchor
 from intaglio.loop.lower_group import GroupLowering
 from intaglio.loop.recipes.anchor import Accuracy, Nest, Pooling
@@ -61,6 +63,28 @@ def lower_pooled(
         raise UnsupportedError("the convolution has no recipe that makes whole windows")
     note = f"windows of {' by '.join(map(str, kernel))} results pooled as they are made"
     return Nest(nest.body, (note, *nest.notes), nest.scratch)
+
+
+def has_recipe(pair: Pooled, fusion: Fusion, target: Target, accuracy: Accuracy) -> bool:
+    """Whether there is such a kernel with images stored as their types say; what convolves each channel by
+    itself has one only where channels are stored last, which is decided later."""
+    assert pair.made.anchor is not None
+    if is_depthwise(pair.made.anchor):
+        return True
+    arrays: dict[Value, Slice] = {}
+
+    def place(value: Value) -> Slice:
+        return arrays.setdefault(value, Slice(Buffer(value.name, value.dtype, value.shape, "scratch")))
+
+    first = GroupLowering(pair.made, fusion, place, fusion.stored_outside(pair.made))
+    second = replace(
+        first, group=pair.pooling, stored=fusion.stored_outside(pair.pooling), bound={}, touched=[]
+    )
+    try:
+        lower_pooled(pair, (first, second), replace(target, tuning=None), accuracy)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _scalar(lowering: GroupLowering, pair: Pooled) -> Buffer:

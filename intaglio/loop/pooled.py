@@ -6,7 +6,7 @@ its elements as soon as they are made, and the convolution's result is never sto
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from intaglio.graph.ir import Node, Value
 from intaglio.loop import access
@@ -20,8 +20,12 @@ LARGEST = 16
 BECAUSE = "each window of its result is combined as soon as it is made"
 
 
-def find_pooled(fusion: Fusion, target: Target) -> list[Pooled]:
-    """Poolings that run in the kernel before them; decisions are noted in the fusion."""
+def find_pooled(fusion: Fusion, target: Target, fits: Callable[[Pooled], bool]) -> list[Pooled]:
+    """Poolings that run in the kernel before them; decisions are noted in the fusion.
+
+    Args:
+        fits: whether a recipe has a kernel for both; asked last.
+    """
     found: list[Pooled] = []
     for group in fusion.groups:
         image = _pooled_image(fusion, group)
@@ -31,8 +35,9 @@ def find_pooled(fusion: Fusion, target: Target) -> list[Pooled]:
         readers = {fusion.group_of[r] for r in fusion.readers.get(image, ()) if r in fusion.group_of}
         same = maker.nodes[0].phase == group.nodes[0].phase and image.dtype == image.dtype.arithmetic
         alone = readers == {group} and fusion.stored_outside(maker) == {image}
-        if same and alone and _can_wait(fusion, maker, group):
-            found.append(Pooled(maker, group, image))
+        pair = Pooled(maker, group, image)
+        if same and alone and _can_wait(fusion, maker, group) and fits(pair):
+            found.append(pair)
     _note(fusion, found)
     return found
 

@@ -67,11 +67,11 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
         nest = _contraction(anchor, geometry, target)
         if nest is not None or long:
             return nest
-    if long or (anchor.pooling is not None and geometry.outs < lanes_):
+    if long or (anchor.pooling is not None and not winograd):
         return None
 
     def plans(rank: int) -> Iterator[ImageTiles | WinogradTiles]:
-        if anchor.pooling is None and not (last and winograd):
+        if anchor.pooling is not None or not (last and winograd):
             yield WideTiles(anchor, geometry, target, lanes_, rank)
         yield TurnedTiles(anchor, geometry, target, lanes_, rank)
         if winograd:
@@ -81,7 +81,9 @@ def _lower(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:
                     yield tiles
 
     plan = choose(anchor, target, plans)
-    return None if plan is None else plan.nest()
+    if plan is None or (anchor.pooling is not None and not isinstance(plan, WinogradTiles)):
+        return None  # pooling in a kernel of its own is faster
+    return plan.nest()
 
 
 def _contraction(anchor: Anchor, geometry: Geometry, target: Target) -> Nest | None:

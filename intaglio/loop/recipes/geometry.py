@@ -20,6 +20,7 @@ from intaglio.shared.target import Target
 
 IMAGE_BYTES = 96 << 10  # a larger padded image lives in scratch memory, not on the stack
 SPATIAL = "pqs"
+POOLING_CYCLES = 5.0  # of a vector of results that are stored and then pooled
 Array = np.ndarray[Any, Any]
 
 
@@ -108,6 +109,13 @@ class ImageTiles:
     @abstractmethod
     def cycles(self) -> float:
         """Estimated cycles of one group of one image."""
+
+    @property
+    def pooled_apart(self) -> float:
+        """Estimated cycles of a kernel that pools the result, where that is to be."""
+        if self.anchor.pooling is None:
+            return 0.0
+        return self.geometry.outs * prod(w.out for w in self.geometry.windows) / self.lanes * POOLING_CYCLES
 
     @property
     @abstractmethod

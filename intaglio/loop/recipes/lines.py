@@ -19,7 +19,7 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
-from intaglio.loop.recipes.geometry import SPATIAL, Geometry
+from intaglio.loop.recipes.geometry import POOLING_CYCLES, SPATIAL, Geometry
 from intaglio.loop.recipes.images import TAPS, Window, over_taps
 from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile
 from intaglio.loop.recipes.result_rows import NEAR, ResultRows, stores_channels_last
@@ -90,7 +90,7 @@ class LineTiles:
         if not finished or any(s != int(alone) for s in strides.right):
             return None
         tiles = LineTiles(anchor, geometry, target, contraction, 1 if alone else geometry.ins)
-        return tiles if prod(tiles.pooled) <= tiles.places else None
+        return tiles if anchor.pooling is None or tiles.pooling_pays else None
 
     def __post_init__(self) -> None:
         *kernel, last = (w.kernel for w in self.geometry.windows)
@@ -118,8 +118,12 @@ class LineTiles:
 
     @property
     def vectors(self) -> int:
-        """Vectors of channels of a tile: reads of an image that are whole vectors serve one."""
-        return 1 if self.geometry.groups > 1 or self.channels < 2 * self.lanes else 2
+        """Vectors of channels of a tile: reads of an image that are whole vectors serve one; of windows of
+        results one, where two would leave registers unused."""
+        if self.geometry.groups > 1 or self.channels < 2 * self.lanes:
+            return 1
+        one, two = (rows_for(k, self.target) // prod(self.pooled) for k in (1, 2))
+        return 1 if one > 2 * two else 2
 
     @property
     def places(self) -> int:
@@ -133,6 +137,14 @@ class LineTiles:
         """Results of which one is stored, along each axis."""
         pooling = self.anchor.pooling
         return (1,) * len(self.geometry.windows) if pooling is None else pooling.kernel
+
+    @property
+    def pooling_pays(self) -> bool:
+        """Whether windows of results fit the registers, and waiting for additions of the few accumulators of
+        one line costs less than to store and load the results."""
+        target, line = self.target, self.places // prod(self.pooled) * self.pooled[-1] * self.vectors
+        waits = max(0.0, target.fma_latency / line - 1 / target.fma_per_cycle) if line else 0.0
+        return line > 0 and waits * self.ins * self.geometry.taps < POOLING_CYCLES
 
     def nest(self) -> Nest:
         """Images around lines, channels and the pieces of a line."""

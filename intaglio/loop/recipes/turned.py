@@ -2,15 +2,13 @@
 
 The weights are turned to panels, [channel, tap][output channel of the panel], first. A tile is some places
 of one row against vectors of output channels: no place between rows is computed. A finished row is turned
-back before it goes through the epilogue, unless its channels are stored side by side. Rows whose windows are
-pooled wait until all rows of the windows are made.
+back before it goes through the epilogue, unless its channels are stored side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product as combinations
 from math import prod
 
 import numpy as np
@@ -19,7 +17,7 @@ from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, Array, ImageTiles
 from intaglio.loop.recipes.images import TAPS
-from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile
+from intaglio.loop.recipes.nests import loop, stepped, tile
 from intaglio.loop.recipes.result_rows import ResultRows
 from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Expr, Read
@@ -29,8 +27,6 @@ from intaglio.shared.index import IndexLike
 SPARED = 2  # registers that compilers want for the loops over channels and taps
 TURN_CYCLES = 1.0  # to turn an element back and carry it through the row buffers
 
-At = Callable[[IndexLike, IndexLike], Place]
-"""The element of a channel of the panel, at a place of the row."""
 Put = Callable[[IndexLike, IndexLike, Expr], list[Stmt]]
 """What to do with the value at a place of the row, of a channel of the panel."""
 
@@ -41,6 +37,7 @@ class Panel:
 
     image: Buffer
     prefix: Place
+    batch: IndexLike
     group: IndexLike
     panel: Panels
     number: IndexLike
@@ -65,8 +62,8 @@ class TurnedTiles(ImageTiles):
         rows = prod(w.out for w in g.windows[:-1])
         turned = 0.0 if g.data is not None else g.outs * self.depth / (self.outer_work / g.groups)
         useful = prod(w.useful for w in g.windows[:-1])
-        stored = self.width * g.outs / prod(self.pooled)
-        return rows * (self.row_cycles * useful + stored * TURN_CYCLES) + turned
+        kept = self.width * g.outs * TURN_CYCLES
+        return rows * (self.row_cycles * useful + kept) + turned + self.pooled_apart
 
     @property
     def name(self) -> str:
@@ -145,20 +142,13 @@ class TurnedTiles(ImageTiles):
 
     def convolve(self, image: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
         """Panel by panel of output channels, so that the weights of one stay in a cache for all rows."""
-        extents = [w.out // k for w, k in zip(self.geometry.windows, self.pooled, strict=True)]
 
         def along(outer: Place, panel: Panels, number: IndexLike) -> list[Stmt]:
             axis = len(outer)
             if axis < len(self.kernel) - 1:
-                name = self.names[SPATIAL[axis]]
-                return loop(name, extents[axis], lambda p: along((*outer, p), panel, number))
-            first = group * self.geometry.outs + number * panel.width + panel.start
-
-            def at(o: IndexLike, x: IndexLike) -> Place:
-                return (n, first + o, *outer, x)
-
-            made = Panel(image, prefix, group, panel, number)
-            return self.windows(made, outer, at) if self.anchor.pooling else self.line(made, outer, at)
+                extent = self.geometry.windows[axis].out
+                return loop(self.names[SPATIAL[axis]], extent, lambda p: along((*outer, p), panel, number))
+            return self.line(Panel(image, prefix, n, group, panel, number), outer)
 
         return [
             s
@@ -166,53 +156,19 @@ class TurnedTiles(ImageTiles):
             for s in loop(self.names["j0"], panel.count, lambda number: along((), panel, number))
         ]
 
-    @property
-    def pooled(self) -> tuple[int, ...]:
-        """Results of which one is stored, along each axis."""
-        return self.anchor.pooling.kernel if self.anchor.pooling else (1,) * len(self.kernel)
-
-    def rows(self, panel: Panels, places: int) -> ResultRows:
-        """A row of results of a panel, through the epilogue."""
-        return ResultRows(self.names, self.anchor, self.lanes, panel.width, places, places)
-
-    def line(self, made: Panel, outer: Place, at: At) -> list[Stmt]:
+    def line(self, made: Panel, outer: Place) -> list[Stmt]:
         """One row of places for one panel: tiles, through the epilogue."""
-        rows = self.rows(made.panel, self.width)
+        panel = made.panel
+        rows = ResultRows(self.names, self.anchor, self.lanes, panel.width, self.width, self.width)
+        first = made.group * self.geometry.outs + made.number * panel.width + panel.start
+
+        def at(_: IndexLike, o: IndexLike, x: IndexLike) -> Place:
+            return (made.batch, first + o, *outer, x)
 
         def put(x: IndexLike, o: IndexLike, value: Expr) -> list[Stmt]:
-            return rows.put(at(o, x), (0, x, o), [value])
+            return rows.put(at(0, o, x), (0, x, o), [value])
 
-        return [*rows.begin(), *self.tiles(made, outer, put), *rows.end(lambda _, o, x: at(o, x), 1)]
-
-    def windows(self, made: Panel, outer: Place, at: At) -> list[Stmt]:
-        """One row of windows of results: the rows of places that they are over, then each window."""
-        names, panel, (*high, wide) = self.names, made.panel, self.pooled
-        shape = (*high, self.width, panel.width)
-        line = Buffer(names.fresh("line"), self.anchor.dtype, shape, "local", "stack")
-        rows = self.rows(panel, self.width // wide)
-
-        def each(spot: Place) -> list[Stmt]:
-            axis = len(spot)
-            if axis < len(high):
-                return loop(names[f"a{axis}"], high[axis], lambda a: each((*spot, a)))
-            places = tuple(p * k + a for p, k, a in zip(outer, high, spot, strict=True))
-
-            def put(x: IndexLike, o: IndexLike, value: Expr) -> list[Stmt]:
-                return [Store(line, (*spot, x, o), value)]
-
-            return self.tiles(made, places, put)
-
-        def window(x: IndexLike, o: IndexLike) -> list[Stmt]:
-            spots = combinations(*map(range, self.pooled))
-            values = [Read(line, (*spot, x * wide + last, o), line.dtype) for *spot, last in spots]
-            return rows.put(at(o, x), (0, x, o), values)
-
-        across = loop(
-            names["x"],
-            self.width // wide,
-            lambda x: along_lanes(names, panel.width, self.lanes, lambda o: window(x, o)),
-        )
-        return [Alloc(line), *each(()), *rows.begin(), *across, *rows.end(lambda _, o, x: at(o, x), 1)]
+        return [*rows.begin(), *self.tiles(made, outer, put), *rows.end(at, 1)]
 
     def tiles(self, made: Panel, outer: Place, put: Put) -> list[Stmt]:
         """The register tiles of a row of places."""

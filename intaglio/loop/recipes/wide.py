@@ -46,7 +46,8 @@ class WideTiles(ImageTiles):
     def cycles(self) -> float:
         g = self.geometry
         stored = g.outs * prod(w.out for w in g.windows) * STORE_CYCLES
-        return self.block_cycles * self.geometry.windows[0].out / self.blocks[0].size + stored
+        blocks = self.block_cycles * self.geometry.windows[0].out / self.blocks[0].size
+        return blocks + stored + self.pooled_apart
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -100,9 +101,8 @@ class WinogradTiles:
         """Estimated cycles of one group of one image."""
         g = self.geometry
         vectors = (g.ins + g.outs) / self.lanes * self.down * self.across
-        elements = (
-            g.ins * g.windows[0].size * g.windows[1].size + g.outs * g.windows[0].out * g.windows[1].out
-        )
+        stored = g.outs * g.windows[0].out * g.windows[1].out / prod(self.pooled)
+        elements = g.ins * g.windows[0].size * g.windows[1].size + stored
         weights = self.points * g.ins * g.outs * self.anchor.dtype.size
         far = (
             weights * -(-self.down // max(1, self.block)) / FAR_BYTES
