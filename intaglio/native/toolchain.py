@@ -224,9 +224,10 @@ def flags(toolchain: Toolchain, target: Target, opt: str = "default", *, exact: 
         "zig": ["-fno-sanitize=undefined"],
         "tcc": [],
     }
-    if "avx2" in target.features:  # tuned for some machines, gcc contracts wide vectors but not narrow ones
-        own["gcc"] += ["--param", "avoid-fma-max-bits=0"]
-    return [*common, *own[toolchain.kind], *machine]
+    if "avx2" in target.features:  # tuned for some machines, gcc contracts wide vectors but not narrow ones,
+        # and loads the operands of multiply-adds again instead of keeping them in registers
+        own["gcc"] += ["--param", "avoid-fma-max-bits=0", "-mtune=generic"]
+    return [*common, *machine, *own[toolchain.kind]]
 
 
 def build_shared(
