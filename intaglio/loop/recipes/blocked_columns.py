@@ -111,6 +111,10 @@ class BlockedColumns(ColumnTiles):
         )
 
     @property
+    def far_cycles(self) -> float:
+        return 0.0 if self.packs_near else super().far_cycles
+
+    @property
     def is_deep(self) -> bool:
         return self.block[1] < count(self.reduced)
 

@@ -24,6 +24,7 @@ WAYS = 9  # rows of the left operand, a multiple of `FAR_BYTES` apart, that the 
 FAR_STORES = 4096  # bytes between rows of the result that are pages of their own
 MOVE_CYCLES = 0.25  # to copy one element of a row
 TURN_CYCLES = 0.6  # to copy one element across rows
+FAR_MOVE_CYCLES = 1.0  # more, where the copy is beyond the second cache
 
 Finish = Callable[[IndexLike, IndexLike, Expr], list[Stmt]]
 """What to do with the value of a row at a place of a panel."""
@@ -73,6 +74,14 @@ class ColumnTiles:
             cycles *= FAR_ROWS
         tile = (rows, vectors)
         return cls(contraction, target, lanes, column, row, outer, reduced, packed, tile, cycles * times)
+
+    @property
+    def far_cycles(self) -> float:
+        """What it costs to write a packed operand beyond the second cache and to read it from there."""
+        elements = count([*self.pack_outer, *self.reduced, self.column])
+        far = elements * self.contraction.anchor.dtype.size > self.target.l2
+        dynamic = self.packed and self.contraction.right.data is None
+        return elements * FAR_MOVE_CYCLES if dynamic and far else 0.0
 
     @property
     def name(self) -> str:

@@ -50,7 +50,9 @@ def best_plan(contraction: Contraction, target: Target) -> Nest | None:
     def plans(rank: int) -> Iterator[ColumnTiles | DotTiles | StrassenTiles]:
         yield from DotTiles.plans(contraction, target, lanes, rank)
         for side in (contraction, contraction.swap()):
-            yield from column_plans(side, target, lanes, rank)
+            for plan in column_plans(side, target, lanes, rank):
+                plan.cycles += plan.far_cycles
+                yield plan
             yield from StrassenTiles.plans(side, target, lanes, rank)
 
     plan = choose(contraction.anchor, target, plans)

@@ -8,9 +8,12 @@ from intaglio.loop.threads import may_thread
 from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
-ROW_LOAD, VECTOR_LOAD = 0.02, 0.05  # cycles that loads of both operands cost next to products
+ROW_LOAD, VECTOR_LOAD = 0.03, 0.04  # cycles that loads of both operands cost next to products
 UNEVEN = 0.1  # how much time on two threads counts beside time on one
 CROWDED = 1.2  # what rows cost that displace each other from the first cache
+FLAT_ROWS, FLAT_VECTORS = 3, 5  # tiles with so few rows of so many vectors:
+FLAT = 1.15  # compilers load their vectors again for each row
+TILE_CYCLES, ROW_CYCLES, RESULT_CYCLES = 12, 3, 3  # of the loops, of a row and of a vector of the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,10 @@ def best_tile(
                 if room is not None:
                     step += ROW_LOAD * run.size + VECTOR_LOAD * panel.vectors
                     step *= CROWDED if run.size > room else 1
-                work = depth * step + 3 * run.size * panel.vectors + 12
+                if run.size <= FLAT_ROWS < many and panel.vectors >= FLAT_VECTORS:
+                    step *= FLAT
+                finish = RESULT_CYCLES * panel.vectors + ROW_CYCLES
+                work = depth * step + finish * run.size + TILE_CYCLES
                 cycles += work * run.count * panel.count * (uneven(panel.count) if threads else 1)
         found.append((cycles, vectors, most))
     cycles, vectors, most = sorted(found)[min(rank, len(found) - 1)]

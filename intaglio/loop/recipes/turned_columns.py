@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.axes import Contraction, Dim, Env, Strides, count
-from intaglio.loop.recipes.columns import ColumnTiles
+from intaglio.loop.recipes.columns import FAR_BYTES, ColumnTiles
 from intaglio.loop.recipes.nests import along_lanes, loop, stepped, turn
 from intaglio.loop.recipes.tiles import Panels, balanced
 from intaglio.ops.expr import Expr, Read
@@ -14,6 +14,8 @@ from intaglio.shared.index import IndexLike
 
 FINISH_CYCLES = 1.0  # to carry one element through the buffers of a turned tile
 CHUNK = 64  # rows of such buffers
+FAR_STEPS = 0.5  # more time, at most, where steps read the left operand pages apart
+FEW_STEPS = 0.25  # of a row's length
 
 
 @dataclass
@@ -30,6 +32,17 @@ class TurnedColumns(ColumnTiles):
         assert isinstance(self.row.extent, int)
         assert isinstance(self.column.extent, int)
         self.cycles += self.row.extent * self.column.extent * FINISH_CYCLES * count(self.outer)
+
+    @property
+    def far_cycles(self) -> float:
+        """Steps that lie pages apart in a left operand beyond the second cache wait for it, unless there are
+        few of them for a row's length."""
+        size, depth = self.contraction.anchor.dtype.size, count(self.reduced)
+        near = depth * count([self.row]) * size <= self.target.l2
+        lines = self.contraction.dim_strides(self.reduced[-1]).left
+        apart = max((abs(s or 0) * size for s in lines), default=0)
+        waits = 0.0 if near or apart < FAR_BYTES else min(1.0, max(0.0, depth * size / apart - FEW_STEPS))
+        return super().far_cycles + FAR_STEPS * waits * self.cycles
 
     @property
     def name(self) -> str:
