@@ -98,9 +98,10 @@ def tile_cycles(rows: int, vectors: int, target: Target, whole: bool = True) -> 
     return max(rows * vectors / fmas, (rows + vectors) / reads, target.fma_latency)
 
 
-def uneven(panels: int) -> float:
-    """What a number of panels costs that two threads cannot share evenly, spread over all uses."""
-    return 1 + UNEVEN * (panels % 2) / panels if panels > 1 else 1
+def uneven(panels: int, groups: int = 1) -> float:
+    """What a number of panels costs that two threads cannot share evenly, spread over all uses; a product of
+    one panel has nothing to share."""
+    return 1 + UNEVEN * (panels % 2) / panels if panels > 1 or groups > 1 else 1
 
 
 def best_tile(
@@ -126,7 +127,8 @@ def best_tile(
         if vectors > 4 and most > 3:
             continue
         cycles = 0.0
-        for panel in panels(columns, vectors, lanes):
+        groups = panels(columns, vectors, lanes)
+        for panel in groups:
             for run in balanced(many, most):
                 assert isinstance(run.count, int)
                 step = tile_cycles(run.size, panel.vectors, target, panel.lanes == lanes)
@@ -137,7 +139,9 @@ def best_tile(
                     step *= FLAT
                 finish = RESULT_CYCLES * panel.vectors + ROW_CYCLES
                 work = depth * step + finish * run.size + TILE_CYCLES
-                cycles += work * run.count * panel.count * (uneven(panel.count) if threads else 1)
+                cycles += (
+                    work * run.count * panel.count * (uneven(panel.count, len(groups)) if threads else 1)
+                )
         found.append((cycles, vectors, most))
     cycles, vectors, most = sorted(found)[min(rank, len(found) - 1)]
     return most, vectors, cycles

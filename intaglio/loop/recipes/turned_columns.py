@@ -39,7 +39,7 @@ class TurnedColumns(ColumnTiles):
         few of them for a row's length."""
         size, depth = self.contraction.anchor.dtype.size, count(self.reduced)
         near = depth * count([self.row]) * size <= self.target.l2
-        lines = self.contraction.dim_strides(self.reduced[-1]).left
+        lines = self.contraction.dim_strides(self.reduced[-1]).left if self.reduced else ()
         apart = max((abs(s or 0) * size for s in lines), default=0)
         waits = 0.0 if near or apart < FAR_BYTES else min(1.0, max(0.0, depth * size / apart - FEW_STEPS))
         return super().far_cycles + FAR_STEPS * waits * self.cycles
