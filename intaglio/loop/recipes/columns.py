@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import gcd
 
 import numpy as np
@@ -99,7 +100,7 @@ class ColumnTiles:
         main = self.over(
             self.outer,
             self.contraction.fixed,
-            lambda env: [s for g in groups for s in self.panel_loop(g, env)],
+            lambda env: self.panel_loops(groups, env),
         )
         rows, vectors = self.tile
         notes = [
@@ -150,18 +151,18 @@ class ColumnTiles:
             lambda index: self.over(dims[1:], env | first.bind(index), body),
         )
 
-    def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
-        """All rows against each panel of a group, or all panels against each tile of rows."""
+    def panel_loops(self, groups: list[Panels], env: Env) -> list[Stmt]:
+        """All rows against each panel, or all panels against each tile of rows."""
 
-        def body(number: IndexLike, row: IndexLike, rows: int) -> list[Stmt]:
+        def body(group: Panels, number: IndexLike, row: IndexLike, rows: int) -> list[Stmt]:
             def finish(i: IndexLike, place: IndexLike, value: Expr) -> list[Stmt]:
                 full = env | self.row.bind(row + i) | self.at(group, number, place)
                 return self.contraction.finish(full, value)
 
             return self.tile_body(env, row, rows, group, number, finish)
 
-        def over_panels(body: Callable[[IndexLike], list[Stmt]]) -> list[Stmt]:
-            return loop(self.names["j0"], group.count, body)
+        def over_panels(body: Callable[[Panels, IndexLike], list[Stmt]]) -> list[Stmt]:
+            return [s for g in groups for s in loop(self.names["j0"], g.count, partial(body, g))]
 
         def over_rows(body: Callable[[IndexLike, int], list[Stmt]]) -> list[Stmt]:
             return [
@@ -173,8 +174,8 @@ class ColumnTiles:
             ]
 
         if self.rows_first:
-            return over_rows(lambda row, rows: over_panels(lambda number: body(number, row, rows)))
-        return over_panels(lambda number: over_rows(lambda row, rows: body(number, row, rows)))
+            return over_rows(lambda row, rows: over_panels(lambda g, number: body(g, number, row, rows)))
+        return over_panels(lambda g, number: over_rows(lambda row, rows: body(g, number, row, rows)))
 
     @property
     def rows_first(self) -> bool:

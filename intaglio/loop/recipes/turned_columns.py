@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.axes import Contraction, Dim, Env, Strides, count
@@ -48,12 +49,11 @@ class TurnedColumns(ColumnTiles):
     def name(self) -> str:
         return f"turned {super().name}"
 
-    def panel_loop(self, group: Panels, env: Env) -> list[Stmt]:
+    def panel_loops(self, groups: list[Panels], env: Env) -> list[Stmt]:
         """Chunks of rows against each panel."""
-        return loop(
-            self.names["j0"],
-            group.count,
-            lambda number: [
+
+        def chunks(group: Panels, number: IndexLike) -> list[Stmt]:
+            return [
                 s
                 for run in balanced(self.row.extent, CHUNK)
                 for s in stepped(
@@ -63,8 +63,9 @@ class TurnedColumns(ColumnTiles):
                     run.count,
                     lambda first: self.chunk(env, first, run.size, group, number),
                 )
-            ],
-        )
+            ]
+
+        return [s for g in groups for s in loop(self.names["j0"], g.count, partial(chunks, g))]
 
     def chunk(self, env: Env, first: IndexLike, size: int, group: Panels, number: IndexLike) -> list[Stmt]:
         """Tiles into a buffer, that turned, column by column through the epilogue."""
