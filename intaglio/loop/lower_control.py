@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from intaglio.graph.first_step import first_step
 from intaglio.graph.ir import Graph, Node, Value
 from intaglio.loop.ir import Block, Buffer, For, If, Slice, Stmt, While
 from intaglio.loop.lower_sizes import lower_prefix
@@ -57,14 +58,13 @@ def body_statements(
 def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
     """`for t: carry, y[t] = body(carry, x[t], constants)`.
 
-    A carry is updated where it lives; one that is kept for all steps lives in an array of them all.
+    A carry is updated where it lives; one that is kept for all steps lives in an array of them all. A first
+    step that has less to do than the others stands before the loop.
     """
     body: Graph = node.attrs["body"]
     carries, streams = node.attrs["n_carry"], node.attrs["n_xs"]
     operands = [lowering.place(v) for v in node.inputs]
     length = node.inputs[carries].shape[0] if streams else node.attrs["length"]
-    time = variable(lowering.unique("t"), length)
-    at: IndexLike = length - 1 - time if node.attrs.get("reverse") else time
     histories = {k: found for k in range(carries) if (found := keep_history(lowering, node, k, length))}
     finals = [lowering.place(v) for v in node.outputs[:carries]]
     stacked = [lowering.place(v) for v in node.outputs[carries:]]
@@ -73,21 +73,31 @@ def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
         lowering.copy(v, source, start)
         for v, source, start in zip(node.inputs, operands, starts, strict=False)
     ]
-    befores = [histories[k].before(at) if k in histories else final for k, final in enumerate(finals)]
-    slices = [row(operands[carries + k], node.inputs[carries + k], at) for k in range(streams)]
-    places = [*befores, *slices, *operands[carries + streams :]]
-    ends = [(body.outputs[k], history.after(at)) for k, history in histories.items()]
-    ends += [
-        (body.outputs[j], row(stacked[j - carries], node.outputs[j], at))
-        for j in range(carries, len(body.outputs))
-        if not any(j in history.stacked for history in histories.values())
-    ]
-    pairs = zip(body.inputs, body.outputs[:carries], strict=False)
-    updates = [pair for k, pair in enumerate(pairs) if k not in histories]
-    loop = Repeats.of(length, operands[carries + streams :], [*befores, *(place for _, place in ends)])
+
+    def step(run: Graph, number: IndexLike) -> list[Stmt]:
+        at = length - 1 - number if node.attrs.get("reverse") else number
+        befores = [histories[k].before(at) if k in histories else final for k, final in enumerate(finals)]
+        slices = [row(operands[carries + k], node.inputs[carries + k], at) for k in range(streams)]
+        places = [*befores, *slices, *operands[carries + streams :]]
+        ends = [(run.outputs[k], history.after(at)) for k, history in histories.items()]
+        ends += [
+            (run.outputs[j], row(stacked[j - carries], node.outputs[j], at))
+            for j in range(carries, len(run.outputs))
+            if not any(j in history.stacked for history in histories.values())
+        ]
+        pairs = zip(run.inputs, run.outputs[:carries], strict=False)
+        updates = [pair for k, pair in enumerate(pairs) if k not in histories]
+        return body_statements(lowering, run, places, ends, updates)
+
+    first = first_step(node) if isinstance(length, int) and length > 1 else None
+    if first is not None:
+        statements += step(first, 0)
+    done = 0 if first is None else 1
+    time = variable(lowering.unique("t"), length - done)
+    loop = Repeats.of(length, operands[carries + streams :], [*finals, *stacked])
     with repeating(lowering, loop, statements):
-        inner = body_statements(lowering, body, places, ends, updates)
-    return [*statements, For(time.terms[0][0], length, Block(tuple(inner)))]  # type: ignore[arg-type]
+        inner = step(body, time + done)
+    return [*statements, For(time.terms[0][0], length - done, Block(tuple(inner)))]  # type: ignore[arg-type]
 
 
 @contextmanager

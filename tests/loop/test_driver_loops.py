@@ -189,7 +189,61 @@ def test_weights_that_a_carry_starts_from() -> None:
     lowered(model, [array(5, 8, 64), WEIGHTS], target="x86-64-v3")
 
 
-# The last step
+# The first and the last step
+
+
+def products(program: Program, name: str) -> int:
+    """How many calls of a phase's own, outside of loops, are of kernels with a product."""
+    own = [s for s in program.phases[name] if isinstance(s, Call)]
+    return sum("dot: " in call.kernel.doc[0] for call in own)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "reverse"])
+def test_the_first_step_has_no_product_with_zeros(reverse: bool) -> None:
+    def model(start: np.ndarray | None) -> Callable[..., Any]:
+        def run(x: Any) -> Any:
+            h = x[0] * 0.0 if start is None else start
+            final, rows = scan(lambda h, r: ((h @ WEIGHTS + r).tanh(), h), h, x, reverse=reverse)
+            return final + 1, rows * 2
+
+        return run
+
+    x = array(5, 3, 64)
+    (loop,) = loops(lowered(model(np.zeros((3, 64), np.float32)), [x]))
+    assert loop.stop == 4
+    for start in (None, array(3, 64)):
+        (loop,) = loops(lowered(model(start), [x]))
+        assert loop.stop == 5, "what is not known to be zero is multiplied"
+
+
+@pytest.mark.parametrize("layer", ["LSTM(6, 16)", "GRU(6, 16)", "RNN(6, 16)"])
+def test_layers_begin_without_their_recurrent_product(layer: str) -> None:
+    module = eval(f"nn.{layer}", {"nn": nn})
+    program = lowered(lambda x: module(x)[0] + 1, [array(4, 2, 6)])
+    (loop,) = loops(program)
+    assert loop.stop == 3
+    assert products(program, "forward") == 1
+
+
+def test_products_with_infinite_weights_stay() -> None:
+    weights = WEIGHTS.copy()
+    weights[3, 5] = np.inf
+    x = array(3, 2, 64)
+
+    def model(x: Any) -> Any:
+        return scan(lambda h, r: (h @ weights + r, h), np.zeros((2, 64), np.float32), x)[0]
+
+    graph = capture(model, [x])
+    program = lower_graph(graph, Settings(target="generic")).program
+    (loop,) = loops(program)
+    assert loop.stop == 3
+    y = np.zeros((2, 64), np.float32)
+    with np.errstate(invalid="ignore"):
+        run_loops(program, {program.inputs[0].name: x, program.outputs[0].name: y})
+        expected = evaluate(graph, [x])[0][0]
+    assert np.isnan(expected).any()
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+
 
 CHAIN = """program p
 input x: f32[4, 8]
@@ -255,7 +309,7 @@ def test_every_other_step_of_one_sample_goes_backwards(layer: str, steps: int, t
     (name,) = (name for name in calls(loop.body) if name.endswith("_back"))
     assert loop.step == 2
     assert calls(loop.body).count(name.removesuffix("_back")) == 1
-    assert name.removesuffix("_back") in calls(program.phases["forward"]) or steps % 2 == 0
+    assert (name.removesuffix("_back") in calls(program.phases["forward"])) == ((steps - 1) % 2 == 1)
     plain = lowered(
         lambda x: module(x)[0] + 1, [array(steps, 1, 7)], target=target, disabled_passes=("AlternateLoops",)
     )
