@@ -184,3 +184,19 @@ def test_inputs_and_outputs_keep_their_layout() -> None:
     program = lower_graph(freeze_states(trace(model, (x,)).graph), Settings(target="x86-64-v4")).program
     assert program.inputs[0].shape == (1, 16, 9, 9)
     assert program.outputs[0].shape == (1, 16, 7, 7)
+
+
+@pytest.mark.parametrize("size", [(18, 20), (17, 21)], ids=str)
+def test_winograd_between_images_with_channels_last(size: tuple[int, int]) -> None:
+    """Tiles of 2 by 2 are stored as they come, or row by row where some reach over the end."""
+    alone = [nn.Conv2d(32, 32, 5, padding=2, groups=32) for _ in range(2)]
+    net = nn.Sequential(nn.Conv2d(3, 32, 1), alone[0], nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), alone[1])
+    x = RNG.standard_normal((2, 3, *size)).astype(np.float32)
+    graph = freeze_states(trace(nn.Sequential(net, nn.Conv2d(32, 5, 1)), (x,)).graph)
+    (want,), _ = graph_eval.evaluate(graph, [x])
+    lowered = lower_graph(graph, Settings(target="x86-64-v4"))
+    kernel = next(k for k in lowered.program.kernels if "Winograd" in "".join(k.schedule))
+    images = [b.shape for b in kernel.params if len(b.shape) == 4 and b.shape[:1] == (2,)]
+    assert images == [(2, *size, 32)] * 2
+    (found,) = results(lowered.program, graph, x)
+    np.testing.assert_allclose(found, want, rtol=2e-5, atol=2e-5)

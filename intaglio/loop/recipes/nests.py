@@ -60,8 +60,8 @@ def ranged(name: str, start: int, stop: int, body: Body) -> list[Stmt]:
 
 def between(name: str, start: IndexLike, stop: IndexLike, most: int, body: Body) -> list[Stmt]:
     """A serial loop over part of `0 .. most - 1`."""
-    if (start, stop) == (0, most):
-        return loop(name, most, body)
+    if isinstance(start, int) and isinstance(stop, int):
+        return ranged(name, start, stop, body)
     index = variable(name, most)
     return [For(variable_of(index), stop, block(*body(index)), "serial", start)]
 

@@ -17,7 +17,16 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Factor
 from intaglio.loop.recipes.contraction import best_plan
 from intaglio.loop.recipes.images import Image, Window
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, ranged, stepped, turn, unroll
+from intaglio.loop.recipes.nests import (
+    Names,
+    lanes,
+    loop,
+    parallel,
+    ranged,
+    stepped,
+    turn,
+    unroll,
+)
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, panels, rows_for
 from intaglio.loop.recipes.winograd_transforms import TRANSFORMS
 from intaglio.loop.recipes.winograd_weights import WinogradWeights
@@ -128,18 +137,21 @@ class _WeightTiles:
 
     def nest(self) -> Nest:
         """Turn the gradient, then sum block by block."""
-        names = self.names
-        turned = Buffer(
-            names.fresh("turned"), self.dtype, (self.batch, self.groups, self.places, self.outs), "scratch"
-        )
+        names, shape = self.names, (self.places, self.outs)
+        size = prod(shape) * self.dtype.size
+        once = len(self.blocks) == self.blocks[0].count == 1 and size <= STACK_BYTES
+        turned = Buffer(names.fresh("turned"), self.dtype, shape, "local", "stack")
+        if not once:
+            turned = Buffer(turned.name, self.dtype, (self.batch, self.groups, *shape), "scratch")
         main = loop(names["g"], self.groups, lambda group: self.over_blocks(turned, group))
-        before = parallel(self.turn(turned), self.work, {names["n"]})
+        before = parallel([] if once else self.turn(turned), self.work, {names["n"]})
         body = block(before, parallel(main, self.work, {names["g"], names["c0"]}))
+        where = "image by image, " if once else ""
         notes = (
-            f"turn the gradient to [place][channel], {self.panels[0].lanes} lanes of output channels",
+            f"turn the gradient to [place][channel], {where}{self.panels[0].lanes} lanes of output channels",
             "a register tile of all taps, sums over images in a local buffer",
         )
-        return Nest(body, notes, (turned,))
+        return Nest(body, notes, () if once else (turned,))
 
     def over_blocks(self, turned: Buffer, group: IndexLike) -> list[Stmt]:
         """Every block of input channels of a group."""
@@ -156,27 +168,32 @@ class _WeightTiles:
         ]
 
     def turn(self, turned: Buffer) -> list[Stmt]:
-        """The gradient with its channels last."""
+        """The gradient of all images with its channels last."""
+        names = self.names
+        return loop(
+            names["n"],
+            self.batch,
+            lambda n: loop(
+                names["g"], self.groups, lambda group: self.turn_image(turned, (n, group), n, group)
+            ),
+        )
+
+    def turn_image(self, turned: Buffer, prefix: Place, n: IndexLike, group: IndexLike) -> list[Stmt]:
+        """The gradient of a group of an image, in `turned[prefix]`."""
         gradient, names = self.anchor.operands[1], self.names
 
-        def copy(n: IndexLike, group: IndexLike, outer: Place, place: IndexLike, o: IndexLike) -> Stmt:
+        def copy(outer: Place, place: IndexLike, o: IndexLike) -> Stmt:
             flat = flat_index((*outer, place), tuple(w.out for w in self.windows))
             value = gradient[(n, group * self.outs + o, *outer, place)]
-            return Store(turned, (n, group, flat, o), value)
+            return Store(turned, (*prefix, flat, o), value)
 
-        def along(n: IndexLike, group: IndexLike, outer: Place) -> list[Stmt]:
+        def along(outer: Place) -> list[Stmt]:
             axis = len(outer)
             if axis < len(self.windows) - 1:
-                return loop(
-                    names[SPATIAL[axis]], self.windows[axis].out, lambda p: along(n, group, (*outer, p))
-                )
-            return turn(
-                names, self.windows[-1].out, self.outs, lambda place, o: copy(n, group, outer, place, o)
-            )
+                return loop(names[SPATIAL[axis]], self.windows[axis].out, lambda p: along((*outer, p)))
+            return turn(names, self.windows[-1].out, self.outs, lambda place, o: copy(outer, place, o))
 
-        return loop(
-            names["n"], self.batch, lambda n: loop(names["g"], self.groups, lambda group: along(n, group, ()))
-        )
+        return along(())
 
     def channels_of(self, turned: Buffer, group: IndexLike, first: IndexLike, size: int) -> list[Stmt]:
         """All images for some input channels."""
@@ -186,11 +203,15 @@ class _WeightTiles:
         sums = Buffer(names.fresh("sums"), self.dtype, (size, self.taps, self.outs), "local", "stack")
         zero = Const(0.0, self.dtype)
 
+        local = turned.space == "stack"
+
         def one(n: IndexLike) -> list[Stmt]:
             copy = picture.copy(
                 image, (), names, lambda c, place: x[(n, group * self.channels + first + c, *place)]
             )
+            at = () if local else (n, group)
             return [
+                *(self.turn_image(turned, at, n, group) if local else []),
                 *copy,
                 *loop(
                     names["c"],
@@ -204,9 +225,7 @@ class _WeightTiles:
                             lambda number: [
                                 t
                                 for cut in self.tap_cuts(panel)
-                                for t in self.tile(
-                                    picture, image, sums, turned, (n, group), c, panel, number, cut
-                                )
+                                for t in self.tile(picture, image, sums, turned, at, c, panel, number, cut)
                             ],
                         )
                     ],
@@ -225,6 +244,7 @@ class _WeightTiles:
                 ),
             ),
             Alloc(image),
+            *([Alloc(turned)] if local else []),
             *loop(names["n"], self.batch, one),
             *self.finish(sums, group, first, size),
         ]
