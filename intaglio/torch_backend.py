@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -66,16 +67,24 @@ def backend(module: GraphModule, example_inputs: Sequence[Any], **options: Any) 
     def backward(graph: GraphModule, inputs: Sequence[Any]) -> Any:
         return make_boxed_func(CompiledFx(graph, inputs, settings, checked=False, visible=0))
 
+    trains = _may_train(module, example_inputs)
     lowered = aot_autograd(
         fw_compiler=forward,
         bw_compiler=backward,
         inference_compiler=inference,
-        decompositions=_decompositions(),
+        decompositions=_decompositions(trains),
         partition_fn=min_cut_rematerialization_partition,
     )
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH) if trains else nullcontext():
         compiled: Callable[..., Any] = lowered(module, example_inputs)
         return compiled
+
+
+def _may_train(module: GraphModule, inputs: Sequence[Any]) -> bool:
+    """Whether derivatives may be taken: attention is in parts then, which have them."""
+    switched = any(node.target is torch._C._set_grad_enabled for node in module.graph.nodes)
+    needed = any(isinstance(value, torch.Tensor) and value.requires_grad for value in inputs)
+    return switched or (torch.is_grad_enabled() and needed)
 
 
 class CompiledFx:
@@ -190,10 +199,11 @@ def _metadata() -> Any:
 
 
 @functools.cache
-def _decompositions() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's table to the core opset; it takes long to build."""
+def _decompositions(trains: bool) -> dict[Any, Callable[..., Any]]:
+    """PyTorch's table to the core opset, with attention whole at inference; it takes long to build."""
     table: Any = core_aten_decompositions()
-    return dict(table.items())
+    whole = () if trains else (torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,)
+    return {operator: function for operator, function in table.items() if operator not in whole}
 
 
 def _raise_for(found: Any, texts: Sequence[str]) -> None:

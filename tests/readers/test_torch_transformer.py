@@ -50,3 +50,45 @@ def test_attention_of_several_heads(weights: tuple[bool, bool]) -> None:
     x = torch.randn(2, 5, 8)
     named = {"need_weights": weights[0], "average_attn_weights": weights[1], "key_padding_mask": PADDED}
     check(nn.MultiheadAttention(8, 2, batch_first=True), x, x, x, **named)
+
+
+GIVEN: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "scale": {"scale": 0.3},
+    "mask": {"attn_mask": ~CAUSAL},
+    "nothing seen": {"attn_mask": ~CAUSAL & (torch.arange(5) != 2)[:, None]},
+    "numbers": {"attn_mask": torch.rand(5, 5)},
+    "shared heads": {"enable_gqa": True},
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_attention_is_whole_at_inference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `intaglio.compile`, which has as many kernels; in training it is in parts."""
+    from intaglio import torch_backend
+    from intaglio.graph.ir import Graph
+
+    torch.manual_seed(0)
+    heads = 2 if name == "shared heads" else 4
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, heads, 5, 8), torch.randn(2, heads, 5, 8)
+    graphs: list[Graph] = []
+    compile_graph = torch_backend.compile_graph
+
+    def spy(graph: Graph, **settings: Any) -> Any:
+        graphs.append(graph)
+        return compile_graph(graph, **settings)
+
+    def attend(q: Any, k: Any, v: Any) -> Any:
+        return nn.functional.scaled_dot_product_attention(q, k, v, **GIVEN[name])
+
+    monkeypatch.setattr(torch_backend, "compile_graph", spy)
+    expected = attend(q, k, v)
+    torch.testing.assert_close(compiled(attend)(q, k, v), expected, rtol=1e-4, atol=1e-5)
+    parameter = q.clone().requires_grad_()
+    found = compiled(attend)(parameter, k, v)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    (own,) = torch.autograd.grad(found.sum(), parameter)
+    torch.testing.assert_close(own, torch.autograd.grad(attend(parameter, k, v).sum(), parameter)[0])
+    regions = [{str(node.region) for node in graph.nodes} for graph in graphs[:2]]
+    assert ["attention" in " ".join(names) for names in regions] == [True, False]

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from intaglio.ops.compositions import attention
-from intaglio.ops.compositions.basic import dtype_of
+from intaglio.ops.compositions.basic import dtype_of, shape_of
 from intaglio.ops.compositions.functions import logical_not, logical_or
 from intaglio.ops.compositions.reduction import any as any_of
 from intaglio.ops.registry import prim
@@ -48,6 +48,7 @@ def _with_sight(mask: Any) -> tuple[Any, Any]:
 @aten("_scaled_dot_product_flash_attention_for_cpu")
 def flash_attend(call: FxCall, q: Any, k: Any, v: Any, dropout: float = 0.0, is_causal: bool = False, *,
                  attn_mask: Any = None, scale: float | None = None) -> Any:  # fmt: skip
-    """Only the result, not the log-sum-exp of the scores."""
-    y = attend(call, q, k, v, attn_mask, dropout, is_causal, scale=scale)
+    """Only the result, not the log-sum-exp of the scores; a head of k may serve several of q."""
+    shared = shape_of(q)[1] != shape_of(k)[1]
+    y = attend(call, q, k, v, attn_mask, dropout, is_causal, scale=scale, enable_gqa=shared)
     return y, None
