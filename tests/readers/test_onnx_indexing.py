@@ -59,6 +59,8 @@ CASES = [
     *(case("IsInf", NAN, detect_negative=a, detect_positive=b) for a in (0, 1) for b in (0, 1)),
     case("Pow", index(2, -3), np.array([0.5, 2], np.float32)),
     case("Pow", floats(2) ** 2, index(2, -3)),
+    case("Pow", floats(7), np.float32(3), weights=(1,)),
+    case("Pow", index(-2, 5), np.int64(3), weights=(1,)),
     case("BitCast", NAN, to=6),
     case("BitCast", index(0, 255).astype(np.uint8), to=3),
 ]

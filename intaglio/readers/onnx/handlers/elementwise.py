@@ -81,10 +81,12 @@ def truncated_division(a: Operand, b: Operand) -> Any:
 
 @onnx_op("Pow")
 def power(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    """The result has the type of the base; an integer to a float power is computed in f64."""
+    """The result has the type of the base; an integer to a float power is computed in f64. Cubes are products."""
     if is_symbolic(a, b):
         return apply("pow", a, b)
     base, exponent = type_of(a).dtype, type_of(b).dtype
+    if base.is_float and isinstance(b, np.ndarray) and b.shape == () and b == 3:
+        return apply("mul", apply("mul", a, a), a)
     if base.is_float:
         b = convert(b, dtypes.promote(base, exponent))
     elif exponent.is_float:
