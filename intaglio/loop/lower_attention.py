@@ -9,6 +9,7 @@ from string import ascii_uppercase
 from intaglio.graph.ir import Node, Value
 from intaglio.loop.access import Place
 from intaglio.loop.attention import FEWEST_ROWS, Attention
+from intaglio.loop.bands import Band, bands
 from intaglio.loop.groups import Fusion, Group
 from intaglio.loop.ir import Alloc, Block, Buffer, For, Stmt, Store
 from intaglio.loop.lower_anchor import describe_anchor
@@ -120,6 +121,7 @@ class AttentionLowering:
         for made, letters in zip(self.products, self.letters, strict=True):
             around = [Dim(e, ((a, e),)) for a, e in zip(letters, self.lead, strict=True) if e != 1]
             made.prepare(rows, around, parts == 1 and (bool(around) or not self.is_large))
+        self.bands = self.cut(parts)
         before = [s for made in self.products for s in made.pack_all()]
         main = self.over(parts, rows)
         work = [total_work(lowering.group) for lowering in self.lowerings]
@@ -129,6 +131,8 @@ class AttentionLowering:
         if self.target.tuning is not None:
             self.target.tuning.made(body)
         notes = [f"{rows} rows of {self.width} scores at a time", *(made.note for made in self.products)]
+        if len(self.bands) > 1:
+            notes.append(f"{len(self.bands)} bands of rows, each up to the last column that is not masked")
         return Nest(body, tuple(notes), tuple(b for made in self.products for b in made.scratch))
 
     # The two products
@@ -202,6 +206,15 @@ class AttentionLowering:
         fits = (k for k in range(-(-TASKS // heads), self.count // (2 * rows)) if self.count % k == 0)
         return next(fits, 1)
 
+    def cut(self, parts: int) -> list[Band]:
+        """The rows of a part, cut where a mask leaves many columns out."""
+        assert isinstance(self.count, int)
+        assert isinstance(self.width, int)
+        width = self.products[0].panel_width
+        if parts > 1 or width is None:
+            return [Band(0, self.count // parts, self.width)]
+        return bands(self.attention, width)
+
     @property
     def is_large(self) -> bool:
         """Whether all products together are worth several threads."""
@@ -232,7 +245,6 @@ class AttentionLowering:
     def strips(self, lead: Place, part: IndexLike, parts: int, rows: int) -> list[Stmt]:
         """All strips of one part of the rows of one head."""
         assert isinstance(self.count, int)
-        size = self.count // parts
         envs = [
             made.contraction.fixed | dict(zip(letters, lead, strict=True))
             for made, letters in zip(self.products, self.letters, strict=True)
@@ -242,26 +254,32 @@ class AttentionLowering:
             *before,
             *(
                 s
-                for run in balanced(size, rows)
+                for band in self.bands
+                for run in balanced(band.stop - band.start, rows)
                 for s in stepped(
                     self.names["i0"],
-                    run.start,
+                    band.start + run.start,
                     run.size,
                     run.count,
-                    lambda start: self.one_strip(lead, envs, part * size + start, run.size),
+                    lambda start: self.one_strip(
+                        lead, envs, part * band.stop + start, run.size, band.columns
+                    ),
                 )
             ),
         ]
 
-    def one_strip(self, lead: Place, envs: list[Env], first: IndexLike, rows: int) -> list[Stmt]:
+    def one_strip(
+        self, lead: Place, envs: list[Env], first: IndexLike, rows: int, columns: int
+    ) -> list[Stmt]:
         """Scores of some rows, what is done to them, and the rows of the result."""
+        limit = None if columns == self.width else columns
         self.first = first
         self.arrays = [self.strip(value, rows) for value in self.values]
         scores, weights = self.arrays
         first_product, second_product = self.products
-        made = first_product.make(envs[0], first, rows, lambda _, value: value)
-        between, scale = self.between(lead, first, rows)
-        behind = second_product.make(envs[1], first, rows, scale)
+        made = first_product.make(envs[0], first, rows, lambda _, value: value, columns=limit)
+        between, scale = self.between(lead, first, rows, limit)
+        behind = second_product.make(envs[1], first, rows, scale, depth=columns)
         self.first = 0
         body = Block((*made, *between, *behind))
         if in_place(list(body), scores, weights):
@@ -269,13 +287,14 @@ class AttentionLowering:
         return [Alloc(scores), Alloc(weights), *body]
 
     def between(
-        self, lead: Place, first: IndexLike, rows: int
+        self, lead: Place, first: IndexLike, rows: int, limit: int | None
     ) -> tuple[list[Stmt], Callable[[IndexLike, Expr], Expr]]:
         """What is done to some rows of scores, and to the results of each in the end."""
         lowering, one = self.lowerings[1], self.attention
         lowering.bound.clear()
         row: IndexLike = 0 if rows == 1 else variable(self.names["row"], rows)
         segments = RowSegments(lowering, (*lead, first + row), self.target)
+        segments.limit = limit
         segments.add_all()
         if len(lowering.stored) > 1:
             raise UnsupportedError("what lies between is too large to be kept for a few rows")

@@ -107,6 +107,12 @@ class RowSegments:
         self.rows = lowering.group.rows
         self.allocs: list[Stmt] = []
         self.segments: list[Segment] = []
+        self.limit: IndexLike | None = None
+        """Where rows end that are not needed whole."""
+
+    def cut(self, shape: Place) -> Place:
+        """The extents of the rest of a row, as far as it is needed."""
+        return shape if self.limit is None else tuple(e if e == 1 else self.limit for e in shape)
 
     def add_all(self) -> None:
         """Make the segments of all members."""
@@ -149,7 +155,7 @@ class RowSegments:
 
     def add_map(self, node: Node) -> None:
         value = node.outputs[0]
-        shape = value.shape[self.rows :]
+        shape = self.cut(value.shape[self.rows :])
         compute = self.computes(node)
         if all(extent == 1 for extent in shape):
             self.add_scalar(value, compute, tuple(0 for _ in shape))
@@ -218,7 +224,7 @@ class RowSegments:
     def add_reduction(self, node: Node) -> None:
         """A reduction accumulates in a scalar, over loops shared with the stages it reads."""
         lowering, value = self.lowering, node.outputs[0]
-        shape = access.extents(node)
+        shape = self.cut(access.extents(node))
         own, resolve = self.own, lowering.resolve
 
         def compute(index: Place) -> Expr:

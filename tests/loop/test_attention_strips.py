@@ -133,6 +133,40 @@ def test_against_torch() -> None:
     np.testing.assert_allclose(np.asarray(compiled(*arrays)), want, 1e-5, 1e-5)
 
 
+# name, rows and columns, mask, bands
+BANDS: list[tuple[str, tuple[int, int], Callable[[int, int], Array], int]] = [
+    ("causal", (64, 64), lambda m, n: np.tri(m, n, dtype=bool), 2),
+    ("long", (256, 256), lambda m, n: np.tri(m, n, dtype=bool), 4),
+    ("with a prefix", (40, 128), lambda m, n: np.tri(m, n, n - m, dtype=bool), 1),
+    ("not by the panel", (64, 70), lambda m, n: np.tri(m, n, dtype=bool), 1),
+    ("wholly hidden rows", (64, 64), lambda m, n: np.tri(m, n, -5, dtype=bool), 2),
+    ("anywhere", (64, 64), lambda m, n: RNG.random((m, n)) < 0.7, 1),
+]
+
+
+@pytest.mark.parametrize("low", [-np.inf, np.finfo(np.float32).min])
+@pytest.mark.parametrize(("shape", "mask", "bands"), [b[1:] for b in BANDS], ids=[b[0] for b in BANDS])
+def test_rows_end_where_a_mask_does(
+    low: float, shape: tuple[int, int], mask: Callable[[int, int], Array], bands: int
+) -> None:
+    rows, columns = shape
+    seen = mask(rows, columns)
+    added = np.where(seen, 0, low).astype(np.float32)
+    arrays = [normal(8, n, 8) for n in (rows, columns, columns)]
+    for given in (added, seen):
+
+        def function(q: Any, k: Any, v: Any, given: Array = given) -> Any:
+            return attend(q, k, v, intaglio.Tensor(given))
+
+        lowered = lower_graph(capture(function, arrays), Settings(target="x86-64-v4"))
+        apart = lower_graph(capture(function, arrays), Settings(target="x86-64-v4", disabled_passes=OFF))
+        notes = [n for kernel in lowered.program.kernels for n in kernel.schedule if "bands" in n]
+        found, want = (run(x.program, arrays, (8, rows, 8)) for x in (lowered, apart))
+        np.testing.assert_allclose(found, want, 1e-5, 1e-5)
+        even = given is added and np.isfinite(low) and not seen.any(-1).all()  # all weights of a row alike
+        assert [int(note.split()[0]) for note in notes] == ([bands] if bands > 1 and not even else [])
+
+
 @pytest.mark.parametrize("heads", [1, 3, 12])
 def test_results_do_not_depend_on_threads(heads: int) -> None:
     arrays = [normal(heads, 240, 64) for _ in range(3)]

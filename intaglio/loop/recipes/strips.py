@@ -155,9 +155,24 @@ class StripProduct:
         self.tiles.contraction = replace(self.contraction, left=factor)
         return [Alloc(buffer), *made]
 
-    def make(self, env: Env, first: IndexLike, rows: int, epilogue: Epilogue) -> list[Stmt]:
-        """All columns of `rows` rows from `first` on."""
+    @property
+    def panel_width(self) -> int | None:
+        """Columns of a panel, if all are alike."""
+        return self.groups[0].width if len(self.groups) == 1 else None
+
+    def make(
+        self,
+        env: Env,
+        first: IndexLike,
+        rows: int,
+        epilogue: Epilogue,
+        columns: int | None = None,
+        depth: int | None = None,
+    ) -> list[Stmt]:
+        """`rows` rows from `first` on: all columns and steps of the sums, or as many of them as is said."""
         self.first = first
+        if depth is not None:
+            self.tiles.reduced = [replace(d, extent=depth) for d in self.reduced]
         names = self.contraction.names
         before = self.pack_rows(env, rows) if self.computed else []
 
@@ -173,7 +188,11 @@ class StripProduct:
             *(
                 s
                 for group in self.groups
-                for s in loop(names["j0"], group.count, lambda number: panel(group, number))
+                for s in loop(
+                    names["j0"],
+                    group.count if columns is None else columns // group.width,
+                    lambda number: panel(group, number),
+                )
             ),
         ]
 

@@ -81,7 +81,8 @@ def truncated_division(a: Operand, b: Operand) -> Any:
 
 @onnx_op("Pow")
 def power(_: OnnxCall, a: Operand, b: Operand) -> Any:
-    """The result has the type of the base; an integer to a float power is computed in f64. Cubes are products."""
+    """The result has the type of the base; an integer to a float power is computed in f64. A cube is a
+    product."""
     if is_symbolic(a, b):
         return apply("pow", a, b)
     base, exponent = type_of(a).dtype, type_of(b).dtype
