@@ -41,7 +41,16 @@ class Helpers:
         """Ask for the vector form of a scalar C function; returns its name."""
         name = runtime_vector.lanewise_name(function, dtype, lanes)
         if name not in self.found:
-            helper = runtime_vector.lanewise(function, dtype, lanes, arity)
+            if function in math_exp.CORES:
+                core = math_exp.CORES[function][0]
+                self.use_lanewise(core, dtype, lanes, arity)
+                helper = runtime_vector.bounded_core(function, dtype, lanes)
+            elif name in math_exp.HELPERS:
+                helper = math_exp.HELPERS[name]
+            else:
+                if function in math_exp.HELPERS:
+                    self.use(function)
+                helper = runtime_vector.lanewise(function, dtype, lanes, arity)
             for needed in helper.needs:
                 self.use(needed)
             self.found[name] = helper

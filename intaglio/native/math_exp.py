@@ -55,6 +55,26 @@ static inline float exp_core_f32(float x) {
 }""",
         ("expm1_core_f32", *_BITS),
     ),
+    "exp_core_f32x16": Helper(
+        """/* e^x for -105 <= x <= 90 */
+static inline f32x16 exp_core_f32x16(f32x16 x) {
+    f32x16 n = (x * 1.442695f + 12582912.0f) - 12582912.0f; /* the integer near x / ln(2) */
+    f32x16 r = (x - n * 0.693359375f) + n * 2.1219444e-4f;
+    f32x16 p = r * 1.9875691e-4f + 1.3981999e-3f;
+    p = p * r + 8.333452e-3f;
+    p = p * r + 4.1665796e-2f;
+    p = p * r + 0.16666666f;
+    p = p * r + 0.5f;
+    p = 1.0f + (p * (r * r) + r);
+#if defined(__AVX512F__)
+    return (f32x16)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    u32x16 k = (u32x16)__builtin_convertvector(n + 254.0f, i32x16), half = k >> 1;
+    return p * (f32x16)(half << 23) * (f32x16)((k - half) << 23);
+#endif
+}""",
+        ("f32x16", "i32x16", "u32x16", "IMMINTRIN"),
+    ),
     "exp_f32": Helper(
         """/* e^x; error below 1.5 ULP */
 static inline float exp_f32(float x) {

@@ -42,7 +42,7 @@ def make(name: str) -> Helper | None:
     if operation is None:
         return Helper(_types(dtype, lanes))
     if operation in _GREATER and dtype.is_float and lanes * dtype.size in _REGISTERS:
-        return _bounded(operation, dtype, lanes, v)
+        return _extreme(operation, dtype, lanes, v)
     template = (_INTEGER if dtype.is_integer else {}).get(operation, _TEMPLATES.get(operation))
     if template is None:
         return _special(operation, dtype, lanes, v)
@@ -57,7 +57,7 @@ def make(name: str) -> Helper | None:
     return Helper(text.strip(), tuple(needs))
 
 
-def _bounded(operation: str, dtype: DType, lanes: int, v: str) -> Helper:
+def _extreme(operation: str, dtype: DType, lanes: int, v: str) -> Helper:
     """Extremes of two by the instruction that machines have; compilers compare and select if not told to.
 
     The instruction gives its second operand where one is NaN.
@@ -225,23 +225,31 @@ def lanewise(function: str, dtype: DType, lanes: int, arity: int) -> Helper:
     names = "abcd"[:arity]
     params = ", ".join(f"{v} {n}" for n in names)
     arrays = ", ".join(f"{n}_[{lanes}]" for n in names)
-    given, needs, called = dict(zip(names, names, strict=True)), [v], function
-    if function in CORES:
-        called, low, high = CORES[function]
-        given["a"] = f"at_most_{v}(at_least_{v}(a, {low}f), {high}f)"
-        needs += [called, f"at_most_{v}", f"at_least_{v}"]
-    stores = "\n".join(f"    *({v}_u *){n}_ = {given[n]};" for n in names)
+    stores = "\n".join(f"    *({v}_u *){n}_ = {n};" for n in names)
     args = ", ".join(f"{n}_[i]" for n in names)
     return Helper(
         f"""static inline {v} {lanewise_name(function, dtype, lanes)}({params}) {{
     {t} {arrays};
 {stores}
     for (int i = 0; i < {lanes}; i++) {{
-        a_[i] = {called}({args});
+        a_[i] = {function}({args});
     }}
     return *({v}_u *)a_;
 }}""",
-        tuple(needs),
+        (v,),
+    )
+
+
+def bounded_core(function: str, dtype: DType, lanes: int) -> Helper:
+    """The vector form of a function that is a core between bounds."""
+    v = vector_name(dtype, lanes)
+    core, low, high = CORES[function]
+    value = f"at_most_{v}(at_least_{v}(x, {low}f), {high}f)"
+    return Helper(
+        f"""static inline {v} {lanewise_name(function, dtype, lanes)}({v} x) {{
+    return {lanewise_name(core, dtype, lanes)}({value});
+}}""",
+        (v, f"at_most_{v}", f"at_least_{v}"),
     )
 
 

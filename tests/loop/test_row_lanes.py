@@ -30,3 +30,21 @@ def test_extremes_are_found_wherever_they_are() -> None:
     for k, x in enumerate(rows):
         np.testing.assert_array_equal(found[2 * k], x.max(-1))
         np.testing.assert_array_equal(found[2 * k + 1], -x.max(-1))
+
+
+def test_exponentials_in_vectors_are_exact_to_two_units() -> None:
+    """From where results vanish to where they are infinite, whatever the machine's lanes."""
+    x = np.concatenate([np.linspace(-110, 95, 6400), [np.nan, np.inf, -np.inf, 0.0] * 8]).astype(np.float32)
+    rows = x[: x.size // 32 * 32].reshape(-1, 32)
+    compiled = intaglio.compile(lambda x: (x.exp(), x.exp().sum(-1)), [rows])
+    assert "exp_f32x" in compiled.source
+    with np.errstate(all="ignore"):
+        want = np.exp(rows.astype(np.float64))
+        found, total = (np.asarray(y) for y in compiled(rows))
+        unit = np.spacing(want.astype(np.float32)).astype(np.float64)
+        off = np.abs(found.astype(np.float64) - want) / unit
+        rounded = want.astype(np.float32)
+        np.testing.assert_allclose(total, found.sum(-1), rtol=1e-5)
+    finite = np.isfinite(rounded)
+    assert off[finite].max() < 1.6
+    np.testing.assert_array_equal(found[~finite], rounded[~finite])
