@@ -15,8 +15,8 @@ from intaglio.graph.rewrite import Rewriting, rebuild
 from intaglio.ops.registry import REGISTRY
 
 VIEWS = ("broadcast", "reshape", "slice", "transpose")
-LARGE = ("conv", "dot", "scan", "while_loop", "cond")
-"""Operators that a step of its own must not have: their constants would be there twice."""
+LARGE = ("conv", "conv_dw", "conv_dx", "dot", "scan", "while_loop", "cond")
+"""Operators that a step of its own must not have: their packed constants would be there twice."""
 
 
 def first_step(node: Node) -> Graph | None:

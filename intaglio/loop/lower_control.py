@@ -91,6 +91,7 @@ def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
 
     first = first_step(node) if isinstance(length, int) and length > 1 else None
     if first is not None:
+        share_constants(lowering, first, body)
         statements += step(first, 0)
     done = 0 if first is None else 1
     time = variable(lowering.unique("t"), length - done)
@@ -98,6 +99,14 @@ def lower_scan(lowering: Lowering, node: Node) -> list[Stmt]:
     with repeating(lowering, loop, statements):
         inner = step(body, time + done)
     return [*statements, For(time.terms[0][0], length - done, Block(tuple(inner)))]  # type: ignore[arg-type]
+
+
+def share_constants(lowering: Lowering, copy: Graph, body: Graph) -> None:
+    """Let the constants of a body's copy live where the body's own do."""
+    own = {id(value.data): value for value in body.constants}
+    for value in copy.constants:
+        if id(value.data) in own:
+            lowering.places[value] = lowering.place(own[id(value.data)])
 
 
 @contextmanager

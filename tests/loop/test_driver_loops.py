@@ -20,6 +20,7 @@ from intaglio.loop.ir import Block, Call, For, Program, Stmt, While, walk
 from intaglio.loop.peel import peel_loops
 from intaglio.loop.spec import verify
 from intaglio.loop.text import parse_program, print_program
+from intaglio.ops.compositions.indexing import embedding
 from intaglio.shared.target import GENERIC
 
 RNG = np.random.default_rng(0)
@@ -223,6 +224,19 @@ def test_layers_begin_without_their_recurrent_product(layer: str) -> None:
     (loop,) = loops(program)
     assert loop.stop == 3
     assert products(program, "forward") == 1
+
+
+def test_the_first_step_reads_the_constants_of_the_others() -> None:
+    table = array(200, 64)
+
+    def model(rows: Any) -> Any:
+        start = np.zeros(64, np.float32)
+        return scan(lambda h, r: ((WEIGHTS @ h + embedding(r, table)).tanh(), None), start, rows)[0]
+
+    program = lowered(model, [np.array([3, 150, 9])])
+    (loop,) = loops(program)
+    assert loop.stop == 2
+    assert sum(b.shape == table.shape for b in program.constants) == 1
 
 
 def test_products_with_infinite_weights_stay() -> None:
