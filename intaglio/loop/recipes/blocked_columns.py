@@ -15,8 +15,8 @@ from intaglio.loop.lower_group import combine_identity
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Dim, Env, count
 from intaglio.loop.recipes.columns import FAR_BYTES, ColumnTiles
-from intaglio.loop.recipes.nests import along_lanes, lanes, loop, parallel, stepped, tile, turn, unroll
-from intaglio.loop.recipes.tiles import Panels, balanced, panels
+from intaglio.loop.recipes.nests import along_lanes, lanes, loop, parallel, tile, tiled, turn, unroll
+from intaglio.loop.recipes.tiles import Panels, panels
 from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, product, upper
@@ -145,17 +145,12 @@ class BlockedColumns(ColumnTiles):
         main = self.over(
             self.outer,
             self.contraction.fixed,
-            lambda env: [
-                s
-                for run in balanced(self.row.extent, self.block[0])
-                for s in stepped(
-                    names["r0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda first: self.row_block(groups, env, first, run.size),
-                )
-            ],
+            lambda env: tiled(
+                names["r0"],
+                self.row.extent,
+                self.block[0],
+                lambda first, size: self.row_block(groups, env, first, size),
+            ),
         )
         work = upper(product(tuple(self.contraction.extents.values())))
         work = None if work is None else 2 * work
@@ -185,17 +180,12 @@ class BlockedColumns(ColumnTiles):
 
     def row_block(self, groups: list[Panels], env: Env, first: IndexLike, size: int) -> list[Stmt]:
         """All columns of a block of rows."""
-        steps = [
-            s
-            for run in balanced(self.depth.extent, self.block[1])
-            for s in stepped(
-                self.names["k1"],
-                run.start,
-                run.size,
-                run.count,
-                lambda start: self.depth_block(groups, env, (first, size), (start, run.size)),
-            )
-        ]
+        steps = tiled(
+            self.names["k1"],
+            self.depth.extent,
+            self.block[1],
+            lambda start, extent: self.depth_block(groups, env, (first, size), (start, extent)),
+        )
         if not self.is_deep:
             return steps
         assert self.partial is not None
@@ -235,13 +225,7 @@ class BlockedColumns(ColumnTiles):
             before = [Alloc(left), *self.pack_rows(left, env, first, steps[0])]
 
         def tiles(body: Body) -> list[Stmt]:
-            return [
-                s
-                for run in balanced(size, self.tile[0])
-                for s in stepped(
-                    self.names["i0"], run.start, run.size, run.count, lambda row: body(row, run.size)
-                )
-            ]
+            return tiled(self.names["i0"], size, self.tile[0], body)
 
         def panel(group: Panels, number: IndexLike) -> list[Stmt]:
             packing = self.pack_near(group, number, env, steps) if self.packs_near else []

@@ -12,8 +12,8 @@ import numpy as np
 from intaglio.loop.ir import Alloc, Block, Buffer, Prefetch, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims, count
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, tile, turn, unroll
-from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, tile, tiled, turn, unroll
+from intaglio.loop.recipes.tiles import Panels, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, minimum, product, upper
 from intaglio.shared.target import Target
@@ -165,13 +165,7 @@ class ColumnTiles:
             return [s for g in groups for s in loop(self.names["j0"], g.count, partial(body, g))]
 
         def over_rows(body: Callable[[IndexLike, int], list[Stmt]]) -> list[Stmt]:
-            return [
-                s
-                for run in balanced(self.row.extent, self.tile[0])
-                for s in stepped(
-                    self.names["i0"], run.start, run.size, run.count, lambda row: body(row, run.size)
-                )
-            ]
+            return tiled(self.names["i0"], self.row.extent, self.tile[0], body)
 
         if self.rows_first:
             return over_rows(lambda row, rows: over_panels(lambda g, number: body(g, number, row, rows)))

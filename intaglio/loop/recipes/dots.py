@@ -9,7 +9,7 @@ from functools import partial
 from intaglio.loop.ir import Alloc, Buffer, Stmt
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import ALONE, Contraction, Dim, Env, count
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, stepped, unroll
+from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, tiled, unroll
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, tile_cycles
 from intaglio.ops.expr import Read
 from intaglio.shared.index import IndexLike, product, upper
@@ -96,27 +96,17 @@ class DotTiles:
 
     def columns(self, env: Env) -> list[Stmt]:
         """Tiles of columns around tiles of rows."""
-        return [
-            s
-            for across in balanced(self.column.extent, self.tile[1])
-            for s in stepped(
-                self.names["j0"],
-                across.start,
-                across.size,
-                across.count,
-                lambda column: [
-                    t
-                    for down in balanced(self.row.extent, self.tile[0])
-                    for t in stepped(
-                        self.names["i0"],
-                        down.start,
-                        down.size,
-                        down.count,
-                        lambda row: self.tile_body(env, row, down.size, column, across.size),
-                    )
-                ],
-            )
-        ]
+        return tiled(
+            self.names["j0"],
+            self.column.extent,
+            self.tile[1],
+            lambda column, columns: tiled(
+                self.names["i0"],
+                self.row.extent,
+                self.tile[0],
+                lambda row, rows: self.tile_body(env, row, rows, column, columns),
+            ),
+        )
 
     def tile_body(self, env: Env, row: IndexLike, rows: int, column: IndexLike, columns: int) -> list[Stmt]:
         """One register tile: totals from whole vectors, then from the narrower rest, then the epilogue."""

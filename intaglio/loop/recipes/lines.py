@@ -21,7 +21,7 @@ from intaglio.loop.recipes.anchor import Anchor, Nest, Place
 from intaglio.loop.recipes.axes import Contraction, Env, Factor
 from intaglio.loop.recipes.geometry import POOLING_CYCLES, SPATIAL, Geometry
 from intaglio.loop.recipes.images import TAPS, Window, over_taps
-from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile
+from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile, tiled
 from intaglio.loop.recipes.result_rows import NEAR, ResultRows, stores_channels_last
 from intaglio.loop.recipes.tiles import Panels, balanced, panels, rows_for
 from intaglio.loop.recipes.turned_columns import in_lanes
@@ -197,17 +197,12 @@ class LineTiles:
 
         def panel_of(panel: Panels, number: IndexLike) -> list[Stmt]:
             line = self.last.out // self.pooled[-1] * panel.width * self.anchor.dtype.size
-            return [
-                s
-                for run in balanced(extent, max(1, NEAR // line))
-                for s in stepped(
-                    self.names["b0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda first: self.some(lambda k: env | {name: first + k}, run.size, panel, number),
-                )
-            ]
+            return tiled(
+                self.names["b0"],
+                extent,
+                max(1, NEAR // line),
+                lambda first, size: self.some(lambda k: env | {name: first + k}, size, panel, number),
+            )
 
         return self.over_panels(panel_of)
 

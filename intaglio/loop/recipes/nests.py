@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from intaglio.loop.ir import Block, For, LoopKind, Stmt, block
-from intaglio.loop.recipes.tiles import Panels, panels
+from intaglio.loop.recipes.tiles import Panels, balanced, panels
 from intaglio.loop.threads import may_thread
 from intaglio.shared.index import Index, IndexLike, Var, variable
 
@@ -69,6 +69,17 @@ def between(name: str, start: IndexLike, stop: IndexLike, most: int, body: Body)
 def stepped(name: str, start: IndexLike, step: int, count: IndexLike, body: Body) -> list[Stmt]:
     """A serial loop over `start`, `start + step`, ..., as a count from 0; its body for a count of 1."""
     return loop(name, count, lambda number: body(start + number * step))
+
+
+def tiled(
+    name: str, extent: IndexLike, most: int, body: Callable[[IndexLike, int], Sequence[Stmt]]
+) -> list[Stmt]:
+    """Serial loops over balanced tiles of at most `most`: `body(first, size)`."""
+    return [
+        s
+        for run in balanced(extent, most)
+        for s in stepped(name, run.start, run.size, run.count, lambda first: body(first, run.size))
+    ]
 
 
 def lanes(name: str, extent: int, body: Body) -> list[Stmt]:

@@ -17,9 +17,9 @@ from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, Array, ImageTiles
 from intaglio.loop.recipes.images import TAPS
-from intaglio.loop.recipes.nests import loop, stepped, tile
+from intaglio.loop.recipes.nests import loop, tile, tiled
 from intaglio.loop.recipes.result_rows import ResultRows
-from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.loop.recipes.tiles import Panels, best_tile, panels
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.ops.movement import flat_index
 from intaglio.shared.index import IndexLike
@@ -172,17 +172,12 @@ class TurnedTiles(ImageTiles):
 
     def tiles(self, made: Panel, outer: Place, put: Put) -> list[Stmt]:
         """The register tiles of a row of places."""
-        return [
-            s
-            for run in balanced(self.width, self.tile[0])
-            for s in stepped(
-                self.names["b0"],
-                run.start,
-                run.size,
-                run.count,
-                lambda x: self.tile_body(made, outer, x, run.size, put),
-            )
-        ]
+        return tiled(
+            self.names["b0"],
+            self.width,
+            self.tile[0],
+            lambda x, size: self.tile_body(made, outer, x, size, put),
+        )
 
     def tile_body(self, made: Panel, outer: Place, x: IndexLike, rows: int, put: Put) -> list[Stmt]:
         """One register tile."""

@@ -8,8 +8,8 @@ from functools import partial
 from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.axes import Contraction, Dim, Env, Strides, count
 from intaglio.loop.recipes.columns import FAR_BYTES, ColumnTiles
-from intaglio.loop.recipes.nests import along_lanes, loop, stepped, turn
-from intaglio.loop.recipes.tiles import Panels, balanced
+from intaglio.loop.recipes.nests import along_lanes, loop, tiled, turn
+from intaglio.loop.recipes.tiles import Panels
 from intaglio.ops.expr import Expr, Read
 from intaglio.shared.index import IndexLike
 
@@ -53,17 +53,12 @@ class TurnedColumns(ColumnTiles):
         """Chunks of rows against each panel."""
 
         def chunks(group: Panels, number: IndexLike) -> list[Stmt]:
-            return [
-                s
-                for run in balanced(self.row.extent, CHUNK)
-                for s in stepped(
-                    self.names["r0"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda first: self.chunk(env, first, run.size, group, number),
-                )
-            ]
+            return tiled(
+                self.names["r0"],
+                self.row.extent,
+                CHUNK,
+                lambda first, size: self.chunk(env, first, size, group, number),
+            )
 
         return [s for g in groups for s in loop(self.names["j0"], g.count, partial(chunks, g))]
 
@@ -85,13 +80,7 @@ class TurnedColumns(ColumnTiles):
 
         return [
             Alloc(made),
-            *(
-                s
-                for run in balanced(size, self.tile[0])
-                for s in stepped(
-                    names["i0"], run.start, run.size, run.count, lambda start: tiles(start, run.size)
-                )
-            ),
+            *tiled(names["i0"], size, self.tile[0], tiles),
             Alloc(back),
             *turn(names, group.width, size, lambda p, r: Store(back, (p, r), Read(made, (r, p), dtype))),
             *loop(

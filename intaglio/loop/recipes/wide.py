@@ -14,7 +14,7 @@ from math import prod
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Place
 from intaglio.loop.recipes.geometry import SPATIAL, ImageTiles
-from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile
+from intaglio.loop.recipes.nests import along_lanes, loop, stepped, tile, tiled
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, best_tile, panels
 from intaglio.ops.expr import Const, Read
 from intaglio.shared.index import IndexLike
@@ -76,17 +76,12 @@ class WideTiles(ImageTiles):
                 block.start,
                 block.size,
                 block.count,
-                lambda first: [
-                    t
-                    for run in balanced(self.geometry.outs, self.tile[0])
-                    for t in stepped(
-                        self.names["o0"],
-                        run.start,
-                        run.size,
-                        run.count,
-                        lambda o: self.rows(image, prefix, n, group, first, block.size, o, run.size),
-                    )
-                ],
+                lambda first: tiled(
+                    self.names["o0"],
+                    self.geometry.outs,
+                    self.tile[0],
+                    lambda o, size: self.rows(image, prefix, n, group, first, block.size, o, size),
+                ),
             )
         ]
 

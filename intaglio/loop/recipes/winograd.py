@@ -26,12 +26,12 @@ from intaglio.loop.recipes.nests import (
     loop,
     over_images,
     parallel,
-    stepped,
     tile,
+    tiled,
     turn,
 )
 from intaglio.loop.recipes.result_rows import ResultRows, reads_channels_last
-from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.loop.recipes.tiles import Panels, best_tile, panels
 from intaglio.loop.recipes.winograd_transforms import (
     Transform,
     combine,
@@ -276,30 +276,19 @@ class WinogradTiles:
                     for s in loop(
                         self.names["j0"],
                         panel.count,
-                        lambda number: [
-                            t
-                            for run in balanced(rows, self.chunk)
-                            for t in stepped(
-                                self.names["y0"],
-                                run.start,
-                                run.size,
-                                run.count,
-                                lambda row: self.products(
-                                    source, n, group, first, row, run.size, panel, number
-                                ),
-                            )
-                        ],
+                        lambda number: tiled(
+                            self.names["y0"],
+                            rows,
+                            self.chunk,
+                            lambda row, size: self.products(
+                                source, n, group, first, row, size, panel, number
+                            ),
+                        ),
                     )
                 ),
             ]
 
-        return [
-            s
-            for run in balanced(self.down, self.block)
-            for s in stepped(
-                self.names["b0"], run.start, run.size, run.count, lambda first: block(first, run.size)
-            )
-        ]
+        return tiled(self.names["b0"], self.down, self.block, block)
 
     def products(
         self, source: Buffer, n: IndexLike, group: IndexLike, first: IndexLike, row: IndexLike, rows: int,
@@ -340,13 +329,7 @@ class WinogradTiles:
             Alloc(product),
             *loop(
                 names["f"], self.points,
-                lambda f: [
-                    s
-                    for run in balanced(tiles, self.tile[0])
-                    for s in stepped(
-                        names["t0"], run.start, run.size, run.count, lambda start: run_of(f, start, run.size)
-                    )
-                ],
+                lambda f: tiled(names["t0"], tiles, self.tile[0], lambda start, size: run_of(f, start, size)),
             ),
             *self.results(product, n, group, first + row, rows, panel, number),
         ]  # fmt: skip

@@ -15,8 +15,8 @@ from functools import reduce
 from intaglio.loop.ir import Alloc, Buffer, Reduce, Stmt, Store
 from intaglio.loop.recipes.anchor import Anchor, Nest, Operand, Place
 from intaglio.loop.recipes.images import Window
-from intaglio.loop.recipes.nests import Names, loop, parallel, stepped, tile, turn
-from intaglio.loop.recipes.tiles import Panels, balanced, best_tile, panels
+from intaglio.loop.recipes.nests import Names, loop, parallel, tile, tiled, turn
+from intaglio.loop.recipes.tiles import Panels, best_tile, panels
 from intaglio.loop.recipes.winograd_transforms import Matrix, Transform, transform_square, transposed
 from intaglio.loop.threads import worth_threads
 from intaglio.ops.expr import Const, Expr, Read
@@ -166,17 +166,9 @@ class WinogradWeights:
     def part(self, part: IndexLike) -> list[Stmt]:
         """The sums of some images, a few of them at a time."""
         own = self.batch // self.parts
-        groups = [
-            s
-            for run in balanced(own, self.images)
-            for s in stepped(
-                self.names["b0"],
-                run.start,
-                run.size,
-                run.count,
-                lambda first: self.group(part, part * own + first, run.size),
-            )
-        ]
+        groups = tiled(
+            self.names["b0"], own, self.images, lambda first, size: self.group(part, part * own + first, size)
+        )
         return groups if self.whole else [*self.clear(part), *groups]
 
     @property
@@ -197,16 +189,8 @@ class WinogradWeights:
 
         return [
             *loop(self.names["n"], count, turned),
-            *(
-                s
-                for run in balanced(count * self.down, self.chunk)
-                for s in stepped(
-                    self.names["b1"],
-                    run.start,
-                    run.size,
-                    run.count,
-                    lambda row: self.add(part, row, run.size),
-                )
+            *tiled(
+                self.names["b1"], count * self.down, self.chunk, lambda row, size: self.add(part, row, size)
             ),
         ]
 
@@ -307,17 +291,9 @@ class WinogradWeights:
             for s in loop(
                 names["j0"],
                 panel.count,
-                lambda number: [
-                    s
-                    for run in balanced(self.ins, self.tile[0])
-                    for s in stepped(
-                        names["i0"],
-                        run.start,
-                        run.size,
-                        run.count,
-                        lambda c: one(c, run.size, panel, number),
-                    )
-                ],
+                lambda number: tiled(
+                    names["i0"], self.ins, self.tile[0], lambda c, size: one(c, size, panel, number)
+                ),
             )
         ]
 
@@ -348,23 +324,16 @@ class WinogradWeights:
                 ),
             ]
 
-        return [
-            s
-            for run in balanced(self.ins, BLOCK)
-            for s in stepped(
-                names["c0"],
-                run.start,
-                run.size,
-                run.count,
-                lambda first: [
-                    s
-                    for panel in panels(self.outs, 4, self.lanes)
-                    for s in loop(
-                        names["j0"], panel.count, lambda number: some(first, run.size, panel, number)
-                    )
-                ],
-            )
-        ]
+        return tiled(
+            names["c0"],
+            self.ins,
+            BLOCK,
+            lambda first, size: [
+                s
+                for panel in panels(self.outs, 4, self.lanes)
+                for s in loop(names["j0"], panel.count, lambda number: some(first, size, panel, number))
+            ],
+        )
 
     def weights(
         self, made: Buffer, channel: IndexLike, c: IndexLike, panel: Panels, number: IndexLike
