@@ -22,6 +22,8 @@ from intaglio.shared.index import IndexLike, Var, variable
 
 Element = Callable[[IndexLike, IndexLike], Place]
 """The element of a channel at a place."""
+NARROW = 16
+"""Places of a row that is turned with its neighbours: squares of places would cover it badly."""
 NEAR = 16 << 10
 """Bytes of rows that wait for each other, so that they stay in the first cache."""
 
@@ -77,7 +79,8 @@ class ResultRows:
         """Finish the first kept rows; `index(row, channel, place)` is an element."""
         if self.direct:
             return []
-        if not self.along_channels and self.stored == self.width and not self.ragged:
+        narrow = self.stored == self.width < NARROW and not self.ragged
+        if narrow and not self.along_channels:
 
             def flat(o: IndexLike, x: IndexLike) -> Place:
                 return index(x // self.width, o, x % self.width)
