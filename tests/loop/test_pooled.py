@@ -44,7 +44,7 @@ class Shifted(nn.Module):
 class Places(nn.Module):
     def __init__(self, ins: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(ins, 16, 3, padding=1)
+        self.conv = nn.Conv2d(ins, max(16, ins), 3, padding=1)
 
     def forward(self, x: Any) -> Any:
         y, places = F.max_pool2d(F.relu(self.conv(x)), 2, return_indices=True)
@@ -63,14 +63,14 @@ CASES: list[tuple[str, tuple[int, ...], list[nn.Module], str]] = [
     ("and another", (1, 2, 16, 18), [conv(2, 16, padding=1), nn.MaxPool2d(2), conv(16, 16)], "lanes along"),
     ("alone", (2, 3, 9, 11), [conv(3, 16), conv(16, 16, groups=16), nn.AvgPool2d(2)], "lanes along"),
     ("large windows", (1, 1, 12, 18), [conv(1, 16, padding=1), nn.MaxPool2d((3, 4))], "lanes along"),
-    ("winograd", (2, 16, 12, 14), [conv(16, 32, padding=1), nn.ReLU(), nn.MaxPool2d(2)], "Winograd"),
-    ("winograd, odd", (1, 16, 15, 13), [conv(16, 19, padding=1), nn.ReLU(), nn.AvgPool2d(2)], "Winograd"),
-    ("winograd, rows", (1, 16, 27, 28), [conv(16, 16), nn.MaxPool2d((2, 1))], "Winograd"),
-    ("twice", (1, 16, 24, 24), [conv(16, 16, padding=1), nn.ReLU(), nn.MaxPool2d(2)] * 2, "Winograd"),
+    ("winograd", (2, 32, 12, 14), [conv(32, 32, padding=1), nn.ReLU(), nn.MaxPool2d(2)], "Winograd"),
+    ("winograd, odd", (1, 32, 23, 21), [conv(32, 35, padding=1), nn.ReLU(), nn.AvgPool2d(2)], "Winograd"),
+    ("winograd, rows", (1, 32, 27, 28), [conv(32, 32), nn.MaxPool2d((2, 1))], "Winograd"),
+    ("twice", (1, 32, 24, 24), [conv(32, 32, padding=1), nn.ReLU(), nn.MaxPool2d(2)] * 2, "Winograd"),
     ("volume", (1, 2, 6, 7, 8), [conv(2, 16, 3, 3, padding=1), nn.MaxPool3d(2)], "lanes along channels"),
     ("another image", (1, 3, 8, 10), [Shifted()], "Winograd"),
     ("places", (1, 1, 9, 8), [Places(1)], "lanes along channels"),
-    ("places, winograd", (1, 16, 9, 8), [Places(16)], "Winograd"),
+    ("places, winograd", (1, 32, 13, 12), [Places(32)], "Winograd"),
 ]  # fmt: skip
 # what keeps pooling in a kernel of its own
 APART: list[tuple[str, tuple[int, ...], list[nn.Module]]] = [
