@@ -26,6 +26,7 @@ from intaglio.shared.target import Target
 
 LANES_FROM = 2  # vectors at least that a reduction with vector accumulators goes through
 TURNS = 4  # vectors that look for an extreme in turn
+SHORTEST = 12  # elements; compilers are better at shorter loops
 NARROWEST = 4  # lanes of the vectors for what a loop leaves behind whole ones
 
 
@@ -293,7 +294,7 @@ class RowSegments:
         lanes = lanes if lanes > 1 else 8
         while lanes > NARROWEST and extent < LANES_FROM * lanes:
             lanes //= 2
-        return lanes if extent >= LANES_FROM * lanes else 1
+        return lanes if extent >= max(SHORTEST, LANES_FROM * lanes) else 1
 
 
 def _widen(
