@@ -40,8 +40,8 @@ class Band:
     columns: int
 
 
-def bands(one: Attention, width: int) -> list[Band]:
-    """The bands of all rows; columns in multiples of `width`."""
+def bands(one: Attention, width: int, tile: int) -> list[Band]:
+    """The bands of all rows, each but the last in multiples of `tile`; columns in multiples of `width`."""
     rows, columns = one.score.shape[-2:]
     assert isinstance(rows, int)
     assert isinstance(columns, int)
@@ -51,10 +51,10 @@ def bands(one: Attention, width: int) -> list[Band]:
         return whole
     seen = np.where(hidden.all(-1), 0, columns - np.argmin(hidden[:, ::-1], axis=-1))
     count = BANDS if rows >= FEW_ROWS else 2
-    cuts = [rows * k // count for k in range(count + 1)]
+    cuts = sorted({0, *(rows * k // count // tile * tile for k in range(count)), rows})
     limits = [max(width, -(-int(seen[a:b].max()) // width) * width) for a, b in pairwise(cuts)]
     found = []
-    for limit, run in groupby(range(count), limits.__getitem__):
+    for limit, run in groupby(range(len(limits)), limits.__getitem__):
         parts = list(run)
         found.append(Band(cuts[parts[0]], cuts[parts[-1] + 1], limit))
     needed = sum((band.stop - band.start) * band.columns for band in found)

@@ -121,7 +121,7 @@ class AttentionLowering:
         for made, letters in zip(self.products, self.letters, strict=True):
             around = [Dim(e, ((a, e),)) for a, e in zip(letters, self.lead, strict=True) if e != 1]
             made.prepare(rows, around, parts == 1 and (bool(around) or not self.is_large))
-        self.bands = self.cut(parts)
+        self.bands = self.cut(parts, rows)
         before = [s for made in self.products for s in made.pack_all()]
         main = self.over(parts, rows)
         work = [total_work(lowering.group) for lowering in self.lowerings]
@@ -206,14 +206,14 @@ class AttentionLowering:
         fits = (k for k in range(-(-TASKS // heads), self.count // (2 * rows)) if self.count % k == 0)
         return next(fits, 1)
 
-    def cut(self, parts: int) -> list[Band]:
+    def cut(self, parts: int, rows: int) -> list[Band]:
         """The rows of a part, cut where a mask leaves many columns out."""
         assert isinstance(self.count, int)
         assert isinstance(self.width, int)
         width = self.products[0].panel_width
         if parts > 1 or width is None:
             return [Band(0, self.count // parts, self.width)]
-        return bands(self.attention, width)
+        return bands(self.attention, width, rows)
 
     @property
     def is_large(self) -> bool:

@@ -203,11 +203,24 @@ class VectorValueEmitter(ValueEmitter):
             return c.Conditional(self._use(condition), self.splat(a), self.splat(b))
         if not (self.plan.nodes[a].safe and self.plan.nodes[b].safe) or value.dtype == dtypes.bool_:
             raise NoVectorForm
-        mask = self._use(condition)
-        if self._mask_of(condition) != mask_dtype(value.dtype):
-            raise NoVectorForm
+        held = self.plan.nodes[condition].value
+        if isinstance(held, Read) and held.source not in self.lanes.held:
+            mask = self._mask_load(held, mask_dtype(value.dtype))
+        else:
+            mask = self._use(condition)
+            if self._mask_of(condition) != mask_dtype(value.dtype):
+                raise NoVectorForm
         helper = self.helpers.use(f"select_{self._vector(value.dtype)}")
         return c.Invoke(helper, (mask, self.splat(a), self.splat(b)))
+
+    def _mask_load(self, read: Read, dtype: DType) -> c.Expr:
+        """Truth values that lie in memory, as a mask of a type."""
+        assert isinstance(read.source, Buffer)
+        self._vector(dtype)
+        stored = self._vector(dtypes.u8)
+        where = address(self.context, read.source, place(read.source, read.index, self.lanes), self.index)
+        loaded = c.Invoke(self.helpers.use(f"load_{stored}"), (where,))
+        return c.Unary("-", c.Invoke(self.helpers.use(f"to_{dtype}_{stored}"), (loaded,)))
 
     def _mask_of(self, number: int) -> DType:
         if number not in self.masks:
