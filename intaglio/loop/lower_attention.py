@@ -32,6 +32,9 @@ from intaglio.shared.target import Target
 
 STRIP_BYTES = 128 << 10
 """The most that one array of rows may have on the stack."""
+VECTORS = 2
+"""Vectors of a tile at most: many rows share what is read of keys and values, and bands end at narrow
+panels."""
 TASKS = 8
 """Parts that threads should have to choose from."""
 LEAST = 1 << 12
@@ -191,7 +194,8 @@ class AttentionLowering:
         if any((made.work or LEAST) < LEAST for made in self.products):
             raise UnsupportedError("the products are too small for tiles")
         depth, lanes = count(product_.reduced), product_.lanes
-        rows, _, _ = best_tile(self.count, product_.columns, depth, lanes, self.target)
+        columns = min(product_.columns, VECTORS * lanes)
+        rows, _, _ = best_tile(self.count, columns, depth, lanes, self.target)
         most = STRIP_BYTES // bytes_of(self.arrays[0])
         if min(rows, most) < min(FEWEST_ROWS, rows):
             raise UnsupportedError(f"{FEWEST_ROWS} rows of {self.width} scores do not stay in a cache")
