@@ -4,8 +4,8 @@ python benchmarks/tuned.py [--work mobilenet-v2,mlp-step-32,...] [--seconds 60] 
                            [--keep FOLDER] [--document]
 
 Each model is searched first (`intaglio tune`); then both ways take turns, each in a process of its own. One
-thread, and the time that it computes. Where tuned plans win, the kernels that gain are named. `--keep` holds the records, and takes those
-that it finds there in place of a search.
+thread, and the time that it computes. Where tuned plans win, the kernels that gain are named. `--keep` holds
+the records, and takes those that it finds there in place of a search.
 """
 
 from __future__ import annotations
