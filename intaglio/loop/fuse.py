@@ -20,23 +20,23 @@ from intaglio.graph.ir import Graph, Node, Value
 from intaglio.graph.symbols import size_finders
 from intaglio.loop.access import (
     Place,
-    cost,
     is_local,
     output_variables,
     reads,
     reads_plainly,
-    scalar_constant,
     sliding,
 )
 from intaglio.loop.codes import HEAVY, codes
 from intaglio.loop.fuse_rows import merge_rows
 from intaglio.loop.groups import Decision, Fusion, Group, execution_order
+from intaglio.loop.recompute import cheap_repeats, recomputed
 from intaglio.shared.index import product, upper
 
 MAX_NODES = 64
 OFF = "FuseOps does not run"
 TILED = "makes its result in tiles, and the reduction needs whole rows"
 BETWEEN = "another operand is made from the same result by a kernel that runs in between"
+LATER = "it is computed when the backward pass needs it, from what is stored anyway"
 SMALL = 32 << 10  # elements; below this a group may give up its parallel axes
 
 
@@ -88,7 +88,9 @@ class Fuser:
                 self.needed.update(node.inputs)
         views = [n for n in graph.nodes if n.op.kind == "view" and n.op.name != "random_bits"]
         self.free = {n for n in views if n.outputs[0] not in self.needed}
-        self.free |= self.cheap_repeats()
+        if self.fusing:
+            self.free |= cheap_repeats(graph, self.free, self.needed, self.consumers)
+            self.free |= recomputed(graph, self.free, self.needed, self.consumers)
         for node in graph.nodes:
             if node.op.name in HEAVY:
                 for value in node.inputs:
@@ -97,33 +99,6 @@ class Fuser:
                         self.note(value.node, "its reader", False, f"{node.op.name} reads it many times")
         if self.fusing:
             self.free |= codes(graph, self.free, self.needed, self.consumers)
-
-    def cheap_repeats(self) -> set[Node]:
-        """Maps so cheap that each reader repeats them rather than load them: one operation on arrays that
-        exist anyway."""
-        if not self.fusing:
-            return set()
-        exists = set(self.needed)
-        for node in self.graph.nodes:
-            if node.op.name in HEAVY or node.op.name == "unfold":
-                exists.update(node.inputs)
-                exists.update(_renamed(value) for value in node.inputs)
-        return {
-            node
-            for node in self.graph.nodes
-            if node.op.kind == "map"
-            and node.outputs[0] not in exists
-            and cost(node) <= 1
-            and len(self.consumers.get(node.outputs[0], ())) == 1
-            and all(v.source != "node" or v in exists or self.is_uniform(v) for v in node.inputs)
-            and any(v in exists for v in node.inputs)
-        }
-
-    def is_uniform(self, value: Value) -> bool:
-        """Whether a value is one number everywhere, through free views of a constant."""
-        while value.node is not None and value.node in self.free and len(value.node.inputs) == 1:
-            value = value.node.inputs[0]
-        return scalar_constant(value) is not None
 
     def place(self, node: Node) -> None:
         """Put a node into the best group, or into one of its own."""
@@ -248,7 +223,22 @@ class Fuser:
             return "it reads other places of the producer"
         if not self.acyclic(group, node):
             return BETWEEN
-        return ""
+        return LATER if self.waits(group, node) else ""
+
+    def waits(self, group: Group, node: Node) -> bool:
+        """Whether an operator of the backward pass would store its result from the forward pass on, though
+        what it reads is stored till then anyway."""
+        if node.phase != "backward" or group.nodes[0].phase != "forward":
+            return False
+        if group.kind == "row" and group.has_reduction:
+            return False
+        read = {value for value, _ in self.places[node] if value in self.inside(group)}
+        size = node.outputs[0].dtype.size
+        return all(value.dtype.size <= size and self.is_kept(value, node) for value in read)
+
+    def is_kept(self, value: Value, node: Node) -> bool:
+        """Whether another operator of the backward pass reads a value."""
+        return any(r.phase == "backward" and r is not node for r in self.readers.get(value, ()))
 
     def join_reduction(self, group: Group, node: Node, rows: int) -> bool:
         """Let a reduction over trailing axes join the rows it reduces."""
@@ -382,13 +372,6 @@ class Fuser:
 
     def note(self, node: Node, target: str, fused: bool, because: str) -> None:
         self.decisions.append(Decision(node.outputs[0].name, node.op.name, target, fused, because))
-
-
-def _renamed(value: Value) -> Value:
-    """What a value is under another shape."""
-    while value.node is not None and value.node.op.name == "reshape":
-        value = value.node.inputs[0]
-    return value
 
 
 def fuse(graph: Graph, *, keep_phases: bool = False, fusing: bool = True) -> Fusion:
