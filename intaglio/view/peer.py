@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,24 @@ def ncnn(model: str, arrays: Sequence[Array], threads: int, settings: dict[str, 
     return run
 
 
+def jax(model: str, arrays: Sequence[Array], threads: int, settings: dict[str, Any]) -> Work:
+    os.environ["NPROC"] = str(threads)  # the size of XLA's pool
+    if threads == 1:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    runtime = importlib.import_module("jax")
+    converter = importlib.import_module("torch2jax")
+    module, _ = _exportable(model, arrays)
+    translated = converter.t2j(module)
+    weights = {name: converter.t2j(held) for name, held in module.state_dict().items()}
+    compiled = runtime.jit(lambda *given: translated(*given, state_dict=weights))
+    given = [runtime.numpy.asarray(array) for array in arrays]
+
+    def run() -> list[Array]:
+        return [np.asarray(one) for one in runtime.tree_util.tree_leaves(compiled(*given))]
+
+    return run
+
+
 def iree(model: str, arrays: Sequence[Array], threads: int, settings: dict[str, Any]) -> Work:
     compiler = importlib.import_module("iree.compiler.tools")
     importer = importlib.import_module("iree.compiler.tools.import_onnx.__main__")
@@ -244,6 +263,7 @@ RUNTIMES: dict[str, Callable[[str, Sequence[Array], int, dict[str, Any]], Work]]
     "litert": litert,
     "executorch": executorch,
     "iree": iree,
+    "jax": jax,
     "torch": torch,
     "torch-compile": torch_compile,
 }
@@ -255,6 +275,7 @@ MODULES = {
     "litert": ("litert_torch", "litert-torch"),
     "executorch": ("executorch", "executorch"),
     "iree": ("iree", "'iree-base-compiler[onnx]' iree-base-runtime"),
+    "jax": ("torch2jax", "jax torch2jax"),
     "torch": ("torch", "torch"),
     "torch-compile": ("torch", "torch"),
 }

@@ -49,7 +49,7 @@ def test_onnx_runtime_beside_ours(tmp_path: Path) -> None:
 def test_runtimes_that_convert_pytorch_modules(tmp_path: Path) -> None:
     """Those of them that are installed; they are no requirement of the tests."""
     pytest.importorskip("torch")
-    names = ("mnn", "ncnn", "litert", "executorch", "iree")
+    names = ("mnn", "ncnn", "litert", "executorch", "iree", "jax")
     installed = [name for name in names if not bench._missing(name, "model.onnx")]
     if not installed:
         pytest.skip(f"none of {', '.join(names)} is installed")
