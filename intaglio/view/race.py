@@ -170,9 +170,7 @@ def record(peers: Sequence[Peer], speeds: Sequence[float]) -> dict[str, Any]:
     return {"peers": found, "probe_gflops": list(speeds)}
 
 
-def serve(
-    work: Callable[[], object], units: int = 1, clock: Callable[[], float] = time.perf_counter
-) -> None:
+def serve(work: Callable[[], object], units: int = 1, clock: Callable[[], float] = time.perf_counter) -> None:
     """The peer's side: warm up, say ready, then time turns on request. A call of `work` does some units."""
     for _ in range(2):
         work()
