@@ -27,7 +27,7 @@ from intaglio.loop.schedule.regions import bytes_of
 from intaglio.loop.threads import may_thread
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.errors import UnsupportedError
-from intaglio.shared.index import IndexLike, product, variable
+from intaglio.shared.index import IndexLike, product, upper, variable
 from intaglio.shared.target import Target
 
 STRIP_BYTES = 128 << 10
@@ -207,8 +207,8 @@ class AttentionLowering:
         assert isinstance(self.count, int)
         if not isinstance(heads, int) or heads == 1 or heads >= TASKS or not self.is_large:
             return 1
-        fits = (k for k in range(-(-TASKS // heads), self.count // (2 * rows)) if self.count % k == 0)
-        return next(fits, 1)
+        fits = [k for k in range(1, max(2, self.count // (2 * rows) + 1)) if self.count % k == 0]
+        return next((k for k in fits if k >= TASKS), fits[-1])
 
     def cut(self, parts: int, rows: int) -> list[Band]:
         """The rows of a part, cut where a mask leaves many columns out."""
@@ -231,9 +231,8 @@ class AttentionLowering:
         axes = [(a, e) for a, e in zip(letters, self.lead, strict=True) if e != 1]
         part = next(a for a in ascii_uppercase if a not in letters)
         axes += [(part, parts)] if parts > 1 else []
-        fixed = all(isinstance(e, int) for _, e in axes)
-        dims = [Dim(product(tuple(e for _, e in axes)), tuple(axes))] if axes and fixed else []
-        dims = dims if fixed else [Dim(e, ((a, e),)) for a, e in axes]
+        axes.sort(key=lambda axis: -(upper(axis[1]) or TASKS))  # the outermost loop is for threads
+        dims = [Dim(e, ((a, e),)) for a, e in axes]
         start: Env = dict.fromkeys((*letters, part), 0)
 
         def inside(left: list[Dim], env: Env) -> list[Stmt]:

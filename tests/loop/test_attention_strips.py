@@ -167,6 +167,20 @@ def test_rows_end_where_a_mask_does(
         assert [int(note.split()[0]) for note in notes] == ([bands] if bands > 1 and not even else [])
 
 
+def test_batches_of_heads_that_are_stored_by_place() -> None:
+    """Neither heads nor samples lie side by side: one of the two is spread over threads."""
+    arrays = [normal(2, 64, 6, 32) for _ in range(3)]
+
+    def function(*qkv: Any) -> Any:
+        return attend(*(x.transpose(1, 2) for x in qkv)).transpose(1, 2)
+
+    compiled = intaglio.compile(function, arrays, threads=2)
+    (kernel,) = compiled.program.kernels
+    assert any(isinstance(s, For) and s.kind == "parallel" for s in walk(kernel.body))
+    want = np.swapaxes(oracle(*(np.swapaxes(x, 1, 2) for x in arrays)), 1, 2)
+    np.testing.assert_allclose(np.asarray(compiled(*arrays)), want, 1e-5, 1e-5)
+
+
 @pytest.mark.parametrize("heads", [1, 3, 12])
 def test_results_do_not_depend_on_threads(heads: int) -> None:
     arrays = [normal(heads, 240, 64) for _ in range(3)]
