@@ -15,6 +15,7 @@ from rich.table import Table
 from intaglio.command_options import AccuracyName, Inputs, Model, OptLevel, Tuning, console, printable
 from intaglio.compile import Settings, compile_graph
 from intaglio.loading import gather_inputs, load_model
+from intaglio.shared.errors import ArgumentError
 from intaglio.view.peer import RUNTIMES
 
 OTHERS = [name for name in RUNTIMES if name != "intaglio"]
@@ -43,7 +44,7 @@ def bench(
             model,
             gather_inputs(graph, inputs),
             against=[name for name in vs.split(",") if name],
-            threads=[int(count) for count in threads.split(",")],
+            threads=_counts(threads),
             rounds=rounds,
             settings={"opt_level": opt_level, "accuracy": accuracy, "tuning": tuning},
         )
@@ -65,6 +66,13 @@ def bench(
             table.add_row(peer.name, *cells, f"{ours.ratio(peer):.2f}")
         console.print(table)
     console.print(f"arena {compiled.arena_bytes} bytes, weights {compiled.weight_bytes} bytes")
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers of threads."""
+    if not all(count.isdecimal() for count in text.split(",")):
+        raise ArgumentError(f"--threads is {text!r}", hint="give numbers, as 1,2")
+    return [int(count) for count in text.split(",")]
 
 
 def explain(
@@ -99,7 +107,7 @@ def explain(
 
 def tune(
     model: Model,
-    seconds: Annotated[float, typer.Option(help="Time to search, about.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Time to search, about.", min=0)] = 60.0,
     out: Annotated[Path, typer.Option(help="File of records to write.")] = Path("tuning.txt"),
     inputs: Inputs = None,
     threads: Annotated[int, typer.Option(help="Threads of the whole model.", min=1)] = 1,
@@ -110,6 +118,8 @@ def tune(
     from intaglio.loop.search import save_records
     from intaglio.tuning import tune as search
 
+    if not out.parent.is_dir():
+        raise ArgumentError(f"--out: there is no folder {out.parent}", hint="make it first")
     graph = load_model(model)
     arrays = gather_inputs(graph, inputs)
     settings = Settings(threads=threads, opt_level=opt_level, accuracy=accuracy)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from intaglio import command_timing
 from intaglio.__main__ import app
+from intaglio.shared.errors import ArgumentError
 from intaglio.view import bench, race
 
 PEER = "import sys\nprint('noise')\nprint('ready', flush=True)\nfor k, _ in enumerate(sys.stdin):\n"
@@ -102,3 +104,5 @@ def test_what_cannot_be_asked_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(bench.MODULES) == {*bench.RUNTIMES} - {"intaglio"}
     result = CliRunner().invoke(app, ["bench", "model.intaglio", "--vs", "tensorrt"])
     assert result.exit_code != 0
+    with pytest.raises(ArgumentError, match="--threads is '1,x'"):
+        command_timing._counts("1,x")

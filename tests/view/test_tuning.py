@@ -86,3 +86,6 @@ def test_command(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "whole model" in result.output
     assert load_records(file).plans or "plain" in result.output
+    missing = CliRunner().invoke(app, ["tune", str(model), "--out", str(tmp_path / "none" / "t.txt")])
+    assert missing.exit_code != 0
+    assert isinstance(missing.exception, (ArgumentError, SystemExit))
