@@ -27,7 +27,7 @@ def is_strassen(program: Program) -> bool:
 
 # rows, reduction, columns: halves that share a row, several strips, several widths of panels, rows that would
 # displace each other from the first cache
-SHAPES = [(64, 128, 192), (49, 128, 192), (229, 128, 192), (128, 1024, 96)]
+SHAPES = [(64, 128, 192), (65, 128, 192), (229, 128, 192), (128, 1024, 96)]
 
 
 @pytest.mark.parametrize(
@@ -110,5 +110,5 @@ def test_it_rounds_as_said() -> None:
         compiled = intaglio.compile(lambda x: x @ w, [x], accuracy=accuracy)
         off = np.abs(compiled(x) - want)
         errors[accuracy] = off[65:].max() / np.abs(want[65:]).max(), off[64].max() / np.abs(want[64]).max()
-    assert errors["relaxed"][0] < 4 * errors["standard"][0]
-    assert errors["relaxed"][1] < 1e4 * 4 * errors["standard"][0]
+    assert errors["relaxed"][0] < 6 * errors["standard"][0]
+    assert 100 < errors["relaxed"][1] / errors["relaxed"][0] < 1e5

@@ -9,6 +9,7 @@ from intaglio.shared.index import IndexLike
 from intaglio.shared.target import Target
 
 ROW_LOAD, VECTOR_LOAD = 0.03, 0.04  # cycles that loads of both operands cost next to products
+STREAM = 0.3  # cycles to fetch a vector of a panel that takes more than half of the second cache
 UNEVEN = 0.1  # how much time on two threads counts beside time on one
 CROWDED = 1.2  # what rows cost that displace each other from the first cache
 FLAT_ROWS, FLAT_VECTORS = 3, 5  # tiles with so few rows of so many vectors:
@@ -135,6 +136,8 @@ def best_tile(
                 if room is not None:
                     step += ROW_LOAD * run.size + VECTOR_LOAD * panel.vectors
                     step *= CROWDED if run.size > room else 1
+                if depth * panel.width * target.vector_bytes > lanes * target.l2 // 2:
+                    step += STREAM * panel.vectors
                 if run.size <= FLAT_ROWS < many and panel.vectors >= FLAT_VECTORS:
                     step *= FLAT
                 finish = RESULT_CYCLES * panel.vectors + ROW_CYCLES
