@@ -24,7 +24,7 @@ from intaglio.loop.recipes.nests import Names, loop, parallel, stepped
 from intaglio.loop.recipes.strips import StripProduct
 from intaglio.loop.recipes.tiles import balanced, best_tile
 from intaglio.loop.schedule.regions import bytes_of
-from intaglio.loop.threads import may_thread
+from intaglio.loop.threads import may_thread, worth_threads
 from intaglio.ops.expr import Const, Expr, Read
 from intaglio.shared.errors import UnsupportedError
 from intaglio.shared.index import IndexLike, product, upper, variable
@@ -123,7 +123,7 @@ class AttentionLowering:
         parts = self.parts(rows)
         for made, letters in zip(self.products, self.letters, strict=True):
             around = [Dim(e, ((a, e),)) for a, e in zip(letters, self.lead, strict=True) if e != 1]
-            made.prepare(rows, around, parts == 1 and (bool(around) or not self.is_large))
+            made.prepare(rows, around, parts == 1 and (bool(around) or not may_thread(self.work)))
         self.bands = self.cut(parts, rows)
         before = [s for made in self.products for s in made.pack_all()]
         main = self.over(parts, rows)
@@ -205,7 +205,8 @@ class AttentionLowering:
         """Into how many parts all rows are cut for threads, where axes around them do not give enough."""
         heads = product(self.lead)
         assert isinstance(self.count, int)
-        if not isinstance(heads, int) or heads == 1 or heads >= TASKS or not self.is_large:
+        part = None if self.work is None else self.work // TASKS
+        if not isinstance(heads, int) or heads == 1 or heads >= TASKS or not worth_threads(part):
             return 1
         fits = [k for k in range(1, max(2, self.count // (2 * rows) + 1)) if self.count % k == 0]
         return next((k for k in fits if k >= TASKS), fits[-1])
@@ -220,10 +221,10 @@ class AttentionLowering:
         return bands(self.attention, width, rows)
 
     @property
-    def is_large(self) -> bool:
-        """Whether all products together are worth several threads."""
+    def work(self) -> int | None:
+        """Additions that both products are worth."""
         work = total_work(self.lowerings[0].group)
-        return may_thread(None if work is None else 2 * work)
+        return None if work is None else 2 * work
 
     def over(self, parts: int, rows: int) -> list[Stmt]:
         """Loops over everything around a strip."""
