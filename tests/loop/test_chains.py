@@ -7,19 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lowered_models import graph_of, run
 
 import intaglio
 from intaglio import nn
-from intaglio.array.trace import trace
 from intaglio.compile import Settings, lower_graph
 from intaglio.graph import eval as graph_eval
-from intaglio.graph.freeze import freeze_states
-from intaglio.graph.ir import Graph
-from intaglio.loop.eval import evaluate
 from intaglio.loop.ir import For, Program, walk
 from intaglio.loop.lower import lower
-from intaglio.loop.memory import plan_memory
-from intaglio.loop.spec import verify
 from intaglio.native.targets import find_target
 
 RNG = np.random.default_rng(5)
@@ -73,22 +68,10 @@ CASES: list[tuple[str, tuple[int, ...], list[nn.Module], int]] = [
 ]  # fmt: skip
 
 
-def graph_of(model: nn.Module, x: np.ndarray) -> Graph:
-    return freeze_states(trace(model, (x,)).graph)
-
-
 def chained(program: Program) -> list[int]:
     """Operators of each chain."""
     notes = [note for kernel in program.kernels for note in kernel.schedule]
     return [int(note.split()[4]) for note in notes if note.startswith("row by row")]
-
-
-def run(program: Program, x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    program = plan_memory(program)
-    verify(program)
-    arrays = {program.inputs[0].name: x, program.outputs[0].name: np.full(like.shape, np.nan, np.float32)}
-    evaluate(program, arrays)
-    return arrays[program.outputs[0].name]
 
 
 @pytest.mark.parametrize(("shape", "layers", "operators"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])

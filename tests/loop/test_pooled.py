@@ -7,20 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lowered_models import graph_of, run
 
 import intaglio
 from intaglio import Tensor, nn
-from intaglio.array.trace import trace
 from intaglio.compile import Settings, lower_graph
 from intaglio.graph import eval as graph_eval
-from intaglio.graph.freeze import freeze_states
-from intaglio.graph.ir import Graph
-from intaglio.loop.eval import evaluate
 from intaglio.loop.ir import Program
 from intaglio.loop.lower import lower
-from intaglio.loop.memory import plan_memory
 from intaglio.loop.rising import rises
-from intaglio.loop.spec import verify
 from intaglio.native.targets import find_target
 from intaglio.nn import functional as F
 
@@ -92,23 +87,11 @@ APART: list[tuple[str, tuple[int, ...], list[nn.Module]]] = [
 ]
 
 
-def graph_of(model: nn.Module, x: np.ndarray) -> Graph:
-    return freeze_states(trace(model, (x,)).graph)
-
-
 def pooled(program: Program) -> list[str]:
     """The notes of kernels that pool what they convolve."""
     return [
         "; ".join(k.schedule) for k in program.kernels if "pooled as they are made" in "".join(k.schedule)
     ]
-
-
-def run(program: Program, x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    program = plan_memory(program)
-    verify(program)
-    arrays = {program.inputs[0].name: x, program.outputs[0].name: np.full(like.shape, np.nan, np.float32)}
-    evaluate(program, arrays)
-    return arrays[program.outputs[0].name]
 
 
 @pytest.mark.parametrize(("shape", "layers", "how"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])

@@ -56,6 +56,19 @@ def in_threads(function, count):
     return results
 
 
+def counting(source, loader):
+    """A program whose state counts its calls."""
+    spec = CallSpec(
+        "counter",
+        inputs=(),
+        outputs=(("y", vector(i64)),),
+        states=(np.zeros(1, np.int64),),
+        work=10**9,
+        state_names=("count",),
+    )
+    return load(built(source, "counter"), spec, loader=loader)
+
+
 def test_long_calls_release_the_gil_and_have_their_own_arena(loader):
     spec = CallSpec(
         "slow", inputs=(("x", vector(f32, 1)),), outputs=(("y", vector(f32, 1)),), arena_bytes=64, work=10**9
@@ -68,15 +81,7 @@ def test_long_calls_release_the_gil_and_have_their_own_arena(loader):
 
 
 def test_calls_with_states_wait_for_each_other(loader):
-    spec = CallSpec(
-        "counter",
-        inputs=(),
-        outputs=(("y", vector(i64)),),
-        states=(np.zeros(1, np.int64),),
-        work=10**9,
-        state_names=("count",),
-    )
-    counter = load(built(COUNTER, "counter"), spec, loader=loader)
+    counter = counting(COUNTER, loader)
     results = in_threads(lambda k: int(counter.call()), 16)
     assert sorted(results) == list(range(1, 17))
 
@@ -106,15 +111,7 @@ def test_fork_gives_the_child_its_own_pool(loader):
 
 
 def test_fork_while_another_thread_holds_the_states(loader):
-    spec = CallSpec(
-        "counter",
-        inputs=(),
-        outputs=(("y", vector(i64)),),
-        states=(np.zeros(1, np.int64),),
-        work=10**9,
-        state_names=("count",),
-    )
-    counter = load(built(COUNTER.replace("1000 * 1000", "100 * 1000 * 1000"), "counter"), spec, loader=loader)
+    counter = counting(COUNTER.replace("1000 * 1000", "100 * 1000 * 1000"), loader)
     busy = threading.Thread(target=counter.call)
     busy.start()
     time.sleep(0.03)

@@ -6,7 +6,7 @@ import copy
 import gc
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,29 +14,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import intaglio  # noqa: E402
-from intaglio import torch_backend  # noqa: E402
 from intaglio.readers.torch import frozen as frozen_programs  # noqa: E402
 
 nn = torch.nn
 OPTIONS = {"opt": "fast-compile", "threads": 1, "freeze": True}
 pytestmark = pytest.mark.filterwarnings("ignore:.*(Lazy|deprecated|resize).*", "error:.*freeze.*")
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The programs that have been compiled."""
-    programs: list[Any] = []
-    compile_graph = torch_backend.compile_graph
-
-    def spy(*args: Any, **settings: Any) -> Any:
-        programs.append(compile_graph(*args, **settings))
-        return programs[-1]
-
-    monkeypatch.setattr(torch_backend, "compile_graph", spy)
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    yield programs
-    torch._dynamo.reset()
 
 
 def frozen(module: Any, **settings: Any) -> Any:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-from intaglio import torch_backend  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
 OPTIONS = {"opt": "fast-compile", "threads": 1}
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The programs that have been compiled."""
-    programs: list[Any] = []
-    compile_graph = torch_backend.compile_graph
-
-    def spy(*args: Any, **settings: Any) -> Any:
-        programs.append(compile_graph(*args, **settings))
-        return programs[-1]
-
-    monkeypatch.setattr(torch_backend, "compile_graph", spy)
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    yield programs
-    torch._dynamo.reset()
 
 
 def check(
