@@ -136,6 +136,23 @@ def optimise(
     return graph
 
 
+def to_loops(
+    graph: Graph, target: Target, settings: Settings, plain: frozenset[str] = frozenset()
+) -> tuple[Program, list[Decision]]:
+    """An optimised graph lowered as settings say, and what was decided; `plain` kernels get plain nests."""
+    return lower(
+        graph,
+        target,
+        keep_phases=settings.keep_phases,
+        fusing=settings.runs("FuseOps"),
+        layouting=settings.runs("AlterOpLayout"),
+        chaining=settings.runs("FuseChains"),
+        attention=settings.runs("FuseAttention"),
+        accuracy=settings.accuracy,
+        plain=plain,
+    )
+
+
 def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     """Everything up to loops with their memory planned."""
     target = buildable(find_target(settings.target), settings.toolchain, settings.opt)
@@ -145,17 +162,7 @@ def lower_graph(graph: Graph, settings: Settings) -> Lowered:
     debug(3, print_graph(graph))
     graph = optimise(graph, settings, seconds=seconds)
     started = time.perf_counter()
-    program, decisions = lower(
-        graph,
-        target,
-        keep_phases=settings.keep_phases,
-        fusing=settings.runs("FuseOps"),
-        layouting=settings.runs("AlterOpLayout"),
-        chaining=settings.runs("FuseChains"),
-        attention=settings.runs("FuseAttention"),
-        accuracy=settings.accuracy,
-        plain=kernel_names(settings.schedules),
-    )
+    program, decisions = to_loops(graph, target, settings, kernel_names(settings.schedules))
     settle_threads(program)
     program = share_kernels(schedule_program(program, settings.schedules))
     if settings.runs("PeelLoops"):

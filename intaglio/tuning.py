@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from intaglio.compile import Settings, compile_graph, optimise
+from intaglio.compile import Settings, compile_graph, optimise, to_loops
 from intaglio.graph.ir import Graph
 from intaglio.loop.ir import Block, Buffer, Call, Kernel, Program, Slice
-from intaglio.loop.lower import lower
 from intaglio.loop.memory import plan_memory
 from intaglio.loop.search import Survey
 from intaglio.native.targets import find_target
@@ -147,16 +146,7 @@ def survey(graph: Graph, target: Target, settings: Settings) -> list[_Candidates
     rank, most = 0, 1
     while rank < most:
         view = Survey(rank)
-        program, _ = lower(
-            graph,
-            replace(target, tuning=view),
-            keep_phases=settings.keep_phases,
-            fusing=settings.runs("FuseOps"),
-            layouting=settings.runs("AlterOpLayout"),
-            chaining=settings.runs("FuseChains"),
-            attention=settings.runs("FuseAttention"),
-            accuracy=settings.accuracy,
-        )
+        program, _ = to_loops(graph, replace(target, tuning=view), settings)
         most = min(MOST_PLANS, max((len(names) for names in view.offered.values()), default=0))
         for call in _calls(program):
             key, _ = view.bodies.get(id(call.kernel.body), ("", None))

@@ -96,6 +96,13 @@ def output_variables(value: Value) -> Place:
     return tuple(0 if extent == 1 else variable(f"i{k}", extent) for k, extent in enumerate(value.shape))
 
 
+def viewed(value: Value) -> Value:
+    """What a value shows in another form."""
+    while value.node is not None and value.node.op.kind == "view" and len(value.node.inputs) == 1:
+        value = value.node.inputs[0]
+    return value
+
+
 def scalar_constant(value: Value) -> Const | None:
     """The literal a constant stands for when all its elements are equal bit by bit, else None."""
     data = value.data

@@ -98,14 +98,8 @@ def _product(fusion: Fusion, node: Node | None) -> Group | None:
     group = None if node is None else fusion.group_of.get(node)
     if group is None or group.anchor is None or group.anchor.op.name != "dot":
         return None
-    return None if any(map(_is_constant, group.anchor.inputs)) else group
-
-
-def _is_constant(value: Value) -> bool:
-    """Whether a value is a constant, seen through views."""
-    while value.node is not None and value.node.op.kind == "view" and len(value.node.inputs) == 1:
-        value = value.node.inputs[0]
-    return value.source == "constant"
+    constant = any(access.viewed(value).source == "constant" for value in group.anchor.inputs)
+    return None if constant else group
 
 
 def _refusal(fusion: Fusion, one: Attention) -> str:

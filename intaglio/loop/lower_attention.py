@@ -20,9 +20,9 @@ from intaglio.loop.places import substitute_block
 from intaglio.loop.recipes.anchor import Accuracy, Nest
 from intaglio.loop.recipes.axes import Contraction, Dim, Env, count
 from intaglio.loop.recipes.contraction import one_type
-from intaglio.loop.recipes.nests import Names, loop, parallel, stepped
+from intaglio.loop.recipes.nests import Names, loop, parallel, tiled
 from intaglio.loop.recipes.strips import StripProduct
-from intaglio.loop.recipes.tiles import balanced, best_tile
+from intaglio.loop.recipes.tiles import best_tile
 from intaglio.loop.schedule.regions import bytes_of
 from intaglio.loop.threads import may_thread, worth_threads
 from intaglio.ops.expr import Const, Expr, Read
@@ -259,14 +259,12 @@ class AttentionLowering:
             *(
                 s
                 for band in self.bands
-                for run in balanced(band.stop - band.start, rows)
-                for s in stepped(
+                for s in tiled(
                     self.names["i0"],
-                    band.start + run.start,
-                    run.size,
-                    run.count,
-                    lambda start: self.one_strip(
-                        lead, envs, part * band.stop + start, run.size, band.columns
+                    band.stop - band.start,
+                    rows,
+                    lambda start, size: self.one_strip(
+                        lead, envs, part * band.stop + (band.start + start), size, band.columns
                     ),
                 )
             ),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from intaglio.graph.ir import Graph, Node, Value
-from intaglio.loop.access import cost, scalar_constant
+from intaglio.loop.access import cost, scalar_constant, viewed
 from intaglio.loop.codes import HEAVY
 from intaglio.shared.index import product, upper
 
@@ -66,15 +66,8 @@ def _read_whole(graph: Graph) -> set[Value]:
     for node in graph.nodes:
         if node.op.name in HEAVY or node.op.name == "unfold":
             found.update(node.inputs)
-            found.update(_viewed(value) for value in node.inputs)
+            found.update(viewed(value) for value in node.inputs)
     return found
-
-
-def _viewed(value: Value) -> Value:
-    """What a value shows in another form."""
-    while value.node is not None and value.node.op.kind == "view" and len(value.node.inputs) == 1:
-        value = value.node.inputs[0]
-    return value
 
 
 def _is_uniform(value: Value, free: set[Node]) -> bool:
@@ -86,5 +79,5 @@ def _is_uniform(value: Value, free: set[Node]) -> bool:
 
 def _is_small(value: Value, node: Node) -> bool:
     """Whether a stored operand has few elements beside the result."""
-    base, whole = upper(product(_viewed(value).shape)), upper(product(node.outputs[0].shape))
+    base, whole = upper(product(viewed(value).shape)), upper(product(node.outputs[0].shape))
     return base is not None and whole is not None and base * FEW <= whole

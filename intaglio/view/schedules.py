@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from intaglio.compile import Settings, optimise
+from intaglio.compile import Settings, optimise, to_loops
 from intaglio.graph.ir import Graph
-from intaglio.loop.lower import lower
 from intaglio.loop.schedule import kernel_names, schedule_of
 from intaglio.native.targets import find_target
 
@@ -20,15 +19,6 @@ def show_schedule(graph: Graph, kernel: str, steps: str, settings: Settings) -> 
         ArgumentError: there is no such kernel.
         UnsupportedError: a step is not legal; the message says why.
     """
-    program, _ = lower(
-        optimise(graph, settings),
-        find_target(settings.target),
-        keep_phases=settings.keep_phases,
-        fusing=settings.runs("FuseOps"),
-        layouting=settings.runs("AlterOpLayout"),
-        chaining=settings.runs("FuseChains"),
-        attention=settings.runs("FuseAttention"),
-        accuracy=settings.accuracy,
-        plain=kernel_names({kernel: steps}),
-    )
+    plain = kernel_names({kernel: steps})
+    program, _ = to_loops(optimise(graph, settings), find_target(settings.target), settings, plain)
     return schedule_of(program, kernel).apply(steps).trace()

@@ -9,10 +9,10 @@ from math import gcd
 
 import numpy as np
 
-from intaglio.loop.ir import Alloc, Block, Buffer, Prefetch, Stmt, Store
+from intaglio.loop.ir import Alloc, Block, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims, count
-from intaglio.loop.recipes.nests import Names, lanes, loop, parallel, tile, tiled, turn, unroll
+from intaglio.loop.recipes.nests import Names, ask_for, lanes, loop, parallel, tile, tiled, turn, unroll
 from intaglio.loop.recipes.tiles import Panels, best_tile, panels
 from intaglio.ops.expr import Expr, Read, cast
 from intaglio.shared.index import IndexLike, minimum, product, upper
@@ -236,12 +236,8 @@ class ColumnTiles:
             return []
         buffer = next(b for g, b in self.packs if g is group)
         ahead = minimum(number + 1, group.count - 1)
-        step = self.target.line // buffer.dtype.size
-        return unroll(
-            self.names["l"],
-            -(-group.width // step),
-            lambda j: [Prefetch(buffer, (*self.pack_index(env), ahead, *self.depth_index(env), j * step))],
-        )
+        place = (*self.pack_index(env), ahead, *self.depth_index(env))
+        return ask_for(self.names, buffer, place, self.target.line)
 
     # Packing: [batch and further columns][panel][reduction][columns of the panel]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from intaglio.loop.ir import Block, For, LoopKind, Stmt, block
+from intaglio.loop.ir import Block, Buffer, For, LoopKind, Prefetch, Stmt, block
 from intaglio.loop.recipes.tiles import Panels, balanced, panels
 from intaglio.loop.threads import may_thread
 from intaglio.shared.index import Index, IndexLike, Var, variable
@@ -130,6 +130,13 @@ def tile(
             lambda j: lanes(names["lane"], panel.lanes, lambda lane: body(i, j, lane)),
         ),
     )
+
+
+def ask_for(names: Names, buffer: Buffer, place: tuple[IndexLike, ...], line: int) -> list[Stmt]:
+    """Ask for the cache lines, of `line` bytes, of all along a buffer's last axis."""
+    width, step = buffer.shape[-1], line // buffer.dtype.size
+    assert isinstance(width, int)
+    return unroll(names["l"], -(-width // step), lambda j: [Prefetch(buffer, (*place, j * step))])
 
 
 def over_images(

@@ -16,15 +16,15 @@ Reloaded, 2016. The large elements of a block round off digits of the small ones
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from intaglio.loop.ir import Alloc, Buffer, Prefetch, Stmt, Store
+from intaglio.loop.ir import Alloc, Buffer, Stmt, Store
 from intaglio.loop.recipes.anchor import Nest
 from intaglio.loop.recipes.axes import Array, Contraction, Dim, Env, by_dims
 from intaglio.loop.recipes.columns import row_room
-from intaglio.loop.recipes.nests import along_lanes, loop, parallel, stepped, tile, unroll
+from intaglio.loop.recipes.nests import along_lanes, ask_for, loop, parallel, stepped, tile
 from intaglio.loop.recipes.tiles import Panels, Run, balanced, best_tile, panels
 from intaglio.loop.recipes.turned_columns import in_lanes
 from intaglio.ops.expr import Expr, Read, cast
@@ -184,28 +184,13 @@ class StrassenTiles:
 
     def strips(self, group: Panels, number: IndexLike) -> list[Stmt]:
         """All rows against the panels of one range of columns, in both halves."""
-        return [
-            s
-            for run, shared in self.runs(self.half_rows, STRIP, self.row.fixed % 2 == 1)
-            for s in stepped(
-                self.names["r0"],
-                run.start,
-                run.size,
-                run.count,
-                lambda first: _Strip(self, group, number, first, run.size, shared).products(),
-            )
-        ]
-
-    @staticmethod
-    def runs(extent: int, most: int, shared: bool) -> Iterator[tuple[Run, bool]]:
-        """Balanced runs; the first tile by itself where its first row is also the last of the other half."""
-        for run in balanced(extent, most):
-            assert isinstance(run.count, int)
-            if shared and run.start == 0:
-                yield Run(0, run.size, 1), True
-                run = Run(run.size, run.size, run.count - 1)
-            if run.count:
-                yield run, False
+        return _tiled(
+            self.names["r0"],
+            self.half_rows,
+            STRIP,
+            self.row.fixed % 2 == 1,
+            lambda first, rows, shared: _Strip(self, group, number, first, rows, shared).products(),
+        )
 
 
 @dataclass
@@ -229,13 +214,13 @@ class _Strip:
         )
 
         def over_rows(chain: Callable[[IndexLike, int, int], Sequence[Stmt]]) -> list[Stmt]:
-            return [
-                s
-                for run, shared in tiles.runs(self.rows, tiles.tile[0], self.shared)
-                for s in stepped(
-                    names["i0"], run.start, run.size, run.count, lambda row: chain(row, run.size, int(shared))
-                )
-            ]
+            return _tiled(
+                names["i0"],
+                self.rows,
+                tiles.tile[0],
+                self.shared,
+                lambda row, rows, shared: chain(row, rows, int(shared)),
+            )
 
         def above(row: IndexLike, rows: int, _: int) -> list[Stmt]:
             acc = self.accumulators(rows)
@@ -322,14 +307,10 @@ class _Strip:
 
     def ask_ahead(self, product: int, k: IndexLike) -> list[Stmt]:
         """Ask for a line of the panel after the next, which the first tile of rows would wait for."""
-        weights, line = self.tiles.weights[self.group], self.tiles.target.line // self.tiles.dtype.size
         later, ahead = divmod(product + 2, PRODUCTS)
         number = minimum(self.number + later, self.group.count - 1)
-        return unroll(
-            self.tiles.names["l"],
-            -(-self.group.width // line),
-            lambda j: [Prefetch(weights, (number, ahead, k, j * line))],
-        )
+        weights = self.tiles.weights[self.group]
+        return ask_for(self.tiles.names, weights, (number, ahead, k), self.tiles.target.line)
 
     def keep(self, acc: Buffer, row: IndexLike, kept: Buffer) -> list[Stmt]:
         """Store what a tile has so far."""
@@ -350,6 +331,25 @@ class _Strip:
             return tiles.contraction.finish(env, value)
 
         return self.each(acc, element, done)
+
+
+def _tiled(
+    name: str,
+    extent: int,
+    most: int,
+    shared: bool,
+    body: Callable[[IndexLike, int, bool], Sequence[Stmt]],
+) -> list[Stmt]:
+    """`tiled`, with the first tile by itself where its first row is `shared` between the halves."""
+    first, *rest = balanced(extent, most)
+    assert isinstance(first.count, int)
+    runs = [(Run(0, first.size, 1), True), (replace(first, start=first.size, count=first.count - 1), False)]
+    runs = [*(runs if shared else [(first, False)]), *((run, False) for run in rest)]
+    return [
+        s
+        for run, alone in runs
+        for s in stepped(name, run.start, run.size, run.count, lambda row: body(row, run.size, alone))
+    ]
 
 
 def _left_factors(a11: Expr, a12: Expr, a21: Expr, a22: Expr) -> tuple[Expr, ...]:
